@@ -1,0 +1,21 @@
+"""Settings every test shares; environment variables are set here, before anything imports torch."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Tests use tiny tensors: more threads than one only make two workers fight for the same cores.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["WANDB_MODE"] = "offline"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--golden",
+        type=Path,
+        default=Path(__file__).parent / "golden",
+        metavar="DIR",
+        help="folder of golden .npz files for tests/test_golden.py (default: tests/golden)",
+    )

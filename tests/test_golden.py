@@ -1,0 +1,219 @@
+"""Cells and models against recorded outputs of the authors' and OpenSTL's code, in float64.
+
+A file holds ``meta`` (JSON), ``param/<name>`` (their state dict), ``in/<name>`` and ``out/<name>``.
+Its name begins with the unit's or model's, everything else is read from the file: ``--golden DIR``
+runs another folder of such files, of any size, batch or width.
+
+Outputs must agree to 1e-10. One exception: where a layer norm's weights, drawn in float64, are
+stored in float32, no code can repeat the recorded outputs (the authors' own is off by up to 2e-7 of
+their range); such a file is compared to 1e-6 of the range. The files shipped here store float64.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from vidpred import cells, weights
+from vidpred.models import zoo
+
+
+class Golden:
+    def __init__(self, path: Path) -> None:
+        self.tensors: dict[str, dict[str, Tensor]] = {"param": {}, "in": {}, "out": {}}
+        self.rounded = False
+        with np.load(path, allow_pickle=False) as file:
+            self.meta: dict[str, Any] = json.loads(str(file["meta"]))
+            for key in file.files:
+                group, _, name = key.partition("/")
+                if name:
+                    array = file[key]
+                    self.rounded |= group == "param" and array.ndim == 3 and array.dtype == "f4"
+                    self.tensors[group][name] = torch.from_numpy(array).double()
+        self.weights, self.inputs, self.outputs = self.tensors.values()
+
+    def build(self, make: Callable[..., torch.nn.Module], *args: Any, **options: Any) -> Any:
+        """Make a cell or model of these weights."""
+        module = make(*args, kernel_size=self.meta["kernel"], **options).double()
+        module.load_state_dict(weights.translate(module, self.weights))
+        return module
+
+    def expect(self, **outputs: Tensor) -> None:
+        for name, output in outputs.items():
+            expected = self.outputs[name]
+            torch.testing.assert_close(
+                output,
+                expected,
+                rtol=0.0,
+                atol=1e-6 * expected.abs().max().item() if self.rounded else 1e-10,
+                msg=lambda message, name=name: f"{name}: {message}",
+            )
+
+
+def layer_norm(golden: Golden, size: Any) -> dict[str, Any]:
+    """The norm of the weights: a layer norm has weights of three dimensions."""
+    if any(weight.dim() == 3 for weight in golden.weights.values()):
+        return {"norm": "layer", "size": tuple(size)}
+    return {"norm": None}
+
+
+def cell_convlstm(golden: Golden) -> None:
+    x, h, c = (golden.inputs[name] for name in "xHC")
+    norm = layer_norm(golden, x.shape[-2:])
+    cell = golden.build(cells.ConvLSTMCell, x.shape[1], h.shape[1], forget_bias=0.0, **norm)
+    flow, state = cell(x, cells.ConvLSTMState(h, c))
+    golden.expect(H=flow, C=state.c)
+
+
+def cell_stlstm(golden: Golden) -> None:
+    x, h, c, m = (golden.inputs[name] for name in "xHCM")
+    norm = layer_norm(golden, x.shape[-2:])
+    cell = golden.build(cells.STLSTMCell, x.shape[1], h.shape[1], **norm)
+    flow, state = cell(cells.ZigzagFlow(x, m), cells.STLSTMState(h, c))
+    golden.expect(H=flow.x, C=state.c, M=flow.m)
+
+
+def cell_stgru(golden: Golden) -> None:
+    t, s = golden.inputs["T"], golden.inputs["S"]
+    cell = golden.build(cells.STGRUCell, s.shape[1], t.shape[1], **layer_norm(golden, t.shape[-2:]))
+    s_new, state = cell(s, cells.STGRUState(t))
+    golden.expect(T=state.t, S=s_new)
+
+
+def cell_mau(golden: Golden) -> None:
+    t, s = golden.inputs["T"], golden.inputs["S"]
+    past = cells.MAUState(tuple(golden.inputs["T_history"]), tuple(golden.inputs["S_history"]))
+    cell = golden.build(
+        cells.MAUCell,
+        s.shape[1],
+        t.shape[1],
+        tau=golden.meta["tau"],
+        gamma=golden.meta["gamma"],
+        **layer_norm(golden, t.shape[-2:]),
+    )
+    # The file's T is not the last of its history, as it is in a sequence: the equations alone.
+    t_new, s_new = cell.update(t, s, past)
+    golden.expect(T=t_new, S=s_new)
+
+
+def cell_stau(golden: Golden) -> None:
+    t, s = golden.inputs["T"], golden.inputs["S"]
+    past = cells.MAUState(tuple(golden.inputs["T_history"]), tuple(golden.inputs["S_history"]))
+    rungs = tuple(zip(golden.inputs["S_lower"], golden.inputs["T_lower"], strict=True))
+    cell = golden.build(
+        cells.STAUCell,
+        s.shape[1],
+        t.shape[1],
+        tau=golden.meta["tau"],
+        theta=golden.meta["theta"],
+        gamma=golden.meta["gamma"],
+        **layer_norm(golden, t.shape[-2:]),
+    )
+    t_new, s_new = cell.update(t, s, past, rungs)
+    golden.expect(T=t_new, S=s_new)
+
+
+def run_model(golden: Golden, model: Any, frames: Tensor) -> Tensor:
+    """Feed true frames for ``input_length`` steps and predictions after them."""
+    steps = torch.arange(frames.shape[1] - 1)
+    keep = (steps < golden.meta["input_length"]).expand(frames.shape[0], -1)
+    return model.rollout(frames, keep)
+
+
+def patch_model(golden: Golden, make: Callable[..., Any], **options: Any) -> None:
+    # These files hold frames already folded into patches, channels last.
+    p = golden.meta["patch"]
+    folded = golden.inputs["frames"]
+    frames = rearrange(folded, "b t h w (p q c) -> b t c (h p) (w q)", p=p, q=p)
+    model = golden.build(
+        make,
+        frames.shape[2],
+        golden.meta["hidden"],
+        golden.meta["layers"],
+        patch=p,
+        **layer_norm(golden, frames.shape[-2:]),
+        **options,
+    )
+    predicted = run_model(golden, model, frames)
+    golden.expect(frames=rearrange(predicted, "b t c (h p) (w q) -> b t h w (p q c)", p=p, q=p))
+
+
+def model_convlstm(golden: Golden) -> None:
+    patch_model(golden, zoo.convlstm, forget_bias=0.0)
+
+
+def model_predrnn(golden: Golden) -> None:
+    patch_model(golden, zoo.predrnn)
+
+
+def conv_model(golden: Golden, make: Callable[..., Any], *options: str) -> None:
+    frames = golden.inputs["frames"]
+    model = golden.build(
+        make,
+        frames.shape[2],
+        golden.meta["hidden"],
+        golden.meta["layers"],
+        golden.meta["downsamplings"],
+        recall=float(golden.meta["recall"]),
+        **{name: golden.meta[name] for name in ("tau", "gamma", *options)},
+        **layer_norm(golden, frames.shape[-2:]),
+    )
+    golden.expect(frames=run_model(golden, model, frames))
+
+
+def model_mau(golden: Golden) -> None:
+    conv_model(golden, zoo.mau)
+
+
+def model_stau(golden: Golden) -> None:
+    conv_model(golden, zoo.stau, "theta")
+
+
+CHECKS = {
+    check.__name__: check
+    for check in (
+        cell_convlstm,
+        cell_mau,
+        cell_stau,
+        cell_stgru,
+        cell_stlstm,
+        model_convlstm,
+        model_mau,
+        model_predrnn,
+        model_stau,
+    )
+}
+# Units without a cell: their names begin like those of units that have one.
+MISSING = ("cell_stlstm_motion_highway",)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "path" not in metafunc.fixturenames:
+        return
+    folder = metafunc.config.getoption("golden")
+    paths = sorted(folder.glob("*.npz"))
+    if not paths:
+        raise pytest.UsageError(f"--golden: no .npz files in {folder}")
+    metafunc.parametrize("path", paths, ids=[path.stem for path in paths])
+
+
+def test_shipped_files_allow_the_strict_tolerance() -> None:
+    folder = Path(__file__).parent / "golden"
+    assert not [path.stem for path in folder.glob("*.npz") if Golden(path).rounded]
+
+
+def test_golden(path: Path) -> None:
+    names = [*CHECKS, *MISSING]
+    matching = [name for name in names if f"{path.stem}_".startswith(f"{name}_")]
+    unit = max(matching, key=len, default=None)
+    if unit not in CHECKS:
+        pytest.skip(f"{path.stem}: vidpred has no such unit or model yet")
+    CHECKS[unit](Golden(path))

@@ -1,0 +1,36 @@
+"""Recurrent cells and the wirings that put them together.
+
+The units' names end in ``Cell``; the rest are the protocol, the wirings, flows and states.
+"""
+
+from vidpred.cells.base import Cell, ConvNorm
+from vidpred.cells.convgru import ConvGRUCell, ConvGRUState
+from vidpred.cells.convlstm import ConvLSTMCell, ConvLSTMState
+from vidpred.cells.mau import MAUCell, MAUState
+from vidpred.cells.stau import STAUCell
+from vidpred.cells.stgru import STGRUCell, STGRUState
+from vidpred.cells.stlstm import STLSTMCell, STLSTMState
+from vidpred.cells.wiring import Ladder, LadderFlow, Remat, Stack, Zigzag, ZigzagFlow, ZigzagState
+
+__all__ = [
+    "Cell",
+    "ConvGRUCell",
+    "ConvGRUState",
+    "ConvLSTMCell",
+    "ConvLSTMState",
+    "ConvNorm",
+    "Ladder",
+    "LadderFlow",
+    "MAUCell",
+    "MAUState",
+    "Remat",
+    "STAUCell",
+    "STGRUCell",
+    "STGRUState",
+    "STLSTMCell",
+    "STLSTMState",
+    "Stack",
+    "Zigzag",
+    "ZigzagFlow",
+    "ZigzagState",
+]

@@ -1,0 +1,135 @@
+"""The cell protocol, and the block that every convolution of a cell is made of."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, Generic, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Flow = TypeVar("Flow")
+State = TypeVar("State")
+Norm = Literal["group", "layer"] | None
+
+
+class Cell(nn.Module, abc.ABC, Generic[Flow, State]):
+    """One step of a recurrence: *state is what stays, flow is what rises*.
+
+    At time t a cell receives the flow rising from the layer below and the state it kept from t-1;
+    it returns the flow for the layer above and the state for t+1. A stack of cells is itself a
+    cell. Flow and state are a tensor, a tuple or a ``NamedTuple`` of tensors.
+
+    A cell never keeps state on itself and never changes the state it is given.
+
+    Attributes:
+        wiring: How several of these cells are put on top of each other: a cell class that takes
+            the list of cells, lets a feature map in at the bottom and out at the top.
+        hidden_channels: Channels of the feature map that rises from the cell.
+    """
+
+    wiring: type[Cell[Tensor, Any]]
+    hidden_channels: int
+
+    @abc.abstractmethod
+    def init_state(self, like: Tensor) -> State:
+        """Return the state before the first frame.
+
+        Args:
+            like: A feature map ``(B, C, H, W)`` as it enters the cell. Batch, size, dtype and
+                device of the state are taken from it, the channels are not.
+        """
+
+    @abc.abstractmethod
+    def forward(self, flow: Flow, state: State) -> tuple[Flow, State]:
+        """Advance by one time step: ``(flow from below, state) -> (flow upwards, new state)``."""
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation over (C, H, W), as the published weights have it.
+
+    ``nn.LayerNorm`` is many times slower on a channels-last tensor: normalising as one group and
+    applying the (C, H, W) affine afterwards gives the same numbers in any layout.
+    """
+
+    def __init__(self, channels: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels, *size))
+        self.bias = nn.Parameter(torch.zeros(channels, *size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-2:] != self.weight.shape[-2:]:
+            raise ValueError(
+                f"layer norm was built for feature maps of size {tuple(self.weight.shape[-2:])}, "
+                f"got {tuple(x.shape[-2:])}; use norm='group' for any size"
+            )
+        return torch.addcmul(self.bias, F.group_norm(x, 1), self.weight)
+
+
+class ConvNorm(nn.Sequential):
+    """A "same"-padded convolution followed by the normalisation of its whole output.
+
+    A cell fuses the convolutions of one input, all its gates, into one of these: the norm then
+    runs over the channels of all gates together. The output has the dtype of the input: under
+    autocast the convolution runs in bfloat16, the gates and the state stay in float32.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output, all gates together.
+        kernel_size: Odd width of the square kernel.
+        norm: ``"group"``: per sample over (C, H, W), affine per channel, any resolution;
+            ``"layer"``: the same statistics, affine per (C, H, W), needs ``size``; ``None``.
+        size: (H, W) of the feature map, for ``norm="layer"``.
+
+    Raises:
+        ValueError: Even kernel, unknown norm, or ``norm="layer"`` without ``size``.
+
+    Example:
+        >>> import torch
+        >>> ConvNorm(3, 8, 5)(torch.zeros(2, 3, 16, 12)).shape
+        torch.Size([2, 8, 16, 12])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        norm: Norm = "group",
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd to keep the size, got {kernel_size}")
+        layers: list[nn.Module] = [
+            nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+        ]
+        if norm == "group":
+            layers.append(nn.GroupNorm(1, out_channels))
+        elif norm == "layer":
+            if size is None:
+                raise ValueError("norm='layer' needs size=(H, W) of the feature map; got none")
+            layers.append(LayerNorm(out_channels, size))
+        elif norm is not None:
+            raise ValueError(f"norm must be 'group', 'layer' or None, got {norm!r}")
+        super().__init__(*layers)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input).to(input.dtype)
+
+
+def same_channels(cell: str, in_channels: int, hidden_channels: int) -> None:
+    """Refuse different widths for a unit whose equations add its input to its state."""
+    if in_channels != hidden_channels:
+        raise ValueError(
+            f"{cell} mixes its input with its state: in_channels must equal hidden_channels, got "
+            f"{in_channels} and {hidden_channels}; put a 1x1 convolution or an encoder in front"
+        )
+
+
+def zeros(like: Tensor, channels: int) -> Tensor:
+    """A zero state with batch, size, dtype, device and layout of ``like`` and other channels."""
+    state = like.new_zeros(like.shape[0], channels, *like.shape[2:])
+    if like.dim() == 4 and like.is_contiguous(memory_format=torch.channels_last):
+        state = state.to(memory_format=torch.channels_last)
+    return state

@@ -1,0 +1,45 @@
+"""Writing files that are either whole or absent."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path that takes the place of ``path`` when the block succeeds.
+
+    The temporary file lies in the folder of ``path``, which is made when missing, and keeps its
+    suffix, from which many writers infer the format. When the block raises, the temporary file is
+    removed and an older file at ``path`` stays as it was.
+
+    Args:
+        path: The file to write or replace.
+
+    Raises:
+        IsADirectoryError: If ``path`` is a folder.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with replacing(folder / "notes.txt") as temporary:
+        ...     _ = temporary.write_text("whole")
+        >>> [(file.name, file.read_text()) for file in folder.iterdir()]
+        [('notes.txt', 'whole')]
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give the path of a file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not tempfile.mkstemp: its files are private to their owner, and would stay so once renamed.
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

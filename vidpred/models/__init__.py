@@ -1,0 +1,25 @@
+"""Encoders and decoders, the predictor with its time loop, and the zoo of published models."""
+
+from vidpred.models import zoo
+from vidpred.models.autoencoder import (
+    ConvDecoder,
+    ConvEncoder,
+    Decoder,
+    Encoder,
+    PatchDecoder,
+    PatchEncoder,
+)
+from vidpred.models.iprnn import MergedStack
+from vidpred.models.predictor import Predictor
+
+__all__ = [
+    "ConvDecoder",
+    "ConvEncoder",
+    "Decoder",
+    "Encoder",
+    "MergedStack",
+    "PatchDecoder",
+    "PatchEncoder",
+    "Predictor",
+    "zoo",
+]

@@ -1,0 +1,146 @@
+"""Frame encoders and decoders: what turns a frame into a feature map and back."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Encoder(nn.Module, abc.ABC):
+    """Maps frames to feature maps, the coarsest of which enters the recurrent core.
+
+    Attributes:
+        in_channels: Channels of a frame.
+        stride: The sides of a frame must be multiples of it (the predictor pads); the coarsest
+            feature map is smaller by this factor.
+    """
+
+    in_channels: int
+    stride: int
+
+    @abc.abstractmethod
+    def forward(self, frames: Tensor) -> list[Tensor]:
+        """``(N, C, H, W)`` to a list of feature maps, finest first."""
+
+
+class Decoder(nn.Module, abc.ABC):
+    """Maps the core's feature map back to frames.
+
+    Attributes:
+        recall: Weight of the encoder's finer feature maps in the decoding; with 0 they need not
+            be given.
+    """
+
+    recall: float = 0.0
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor, features: Sequence[Tensor]) -> Tensor:
+        """The core's ``(N, K, h, w)`` and the encoder's feature maps to ``(N, C, H, W)``."""
+
+
+class ConvEncoder(Encoder):
+    """A 1x1 convolution and ``downsamplings`` stride-2 3x3 convolutions, all with LeakyReLU(0.2).
+
+    Args:
+        in_channels: Channels of a frame.
+        hidden_channels: Channels of every feature map.
+        downsamplings: How often the sides are halved.
+
+    Example:
+        >>> import torch
+        >>> [tuple(f.shape) for f in ConvEncoder(1, 8, 2)(torch.zeros(2, 1, 32, 24))]
+        [(2, 8, 32, 24), (2, 8, 16, 12), (2, 8, 8, 6)]
+    """
+
+    def __init__(self, in_channels: int, hidden_channels: int, downsamplings: int) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.stride = 2**downsamplings
+        self.convs = nn.ModuleList(
+            [nn.Conv2d(in_channels, hidden_channels, 1)]
+            + [
+                nn.Conv2d(hidden_channels, hidden_channels, 3, stride=2, padding=1)
+                for _ in range(downsamplings)
+            ]
+        )
+
+    def forward(self, frames: Tensor) -> list[Tensor]:
+        features = []
+        for conv in self.convs:
+            frames = F.leaky_relu(conv(frames), 0.2)
+            features.append(frames)
+        return features
+
+
+class ConvDecoder(Decoder):
+    """``upsamplings`` stride-2 3x3 transposed convolutions, then a 1x1 convolution to the frame.
+
+    LeakyReLU(0.2) follows every transposed convolution but the last.
+
+    Args:
+        hidden_channels: Channels of every feature map.
+        out_channels: Channels of a frame.
+        upsamplings: How often the sides are doubled.
+        recall: Weight of the encoder's feature map of the same size, added after each transposed
+            convolution (skip connection); 0 for none.
+    """
+
+    def __init__(
+        self, hidden_channels: int, out_channels: int, upsamplings: int, recall: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.recall = recall
+        self.convs = nn.ModuleList(
+            nn.ConvTranspose2d(
+                hidden_channels, hidden_channels, 3, stride=2, padding=1, output_padding=1
+            )
+            for _ in range(upsamplings)
+        )
+        self.to_frame = nn.Conv2d(hidden_channels, out_channels, 1)
+
+    def forward(self, x: Tensor, features: Sequence[Tensor]) -> Tensor:
+        for i, conv in enumerate(self.convs):
+            x = conv(x)
+            if i < len(self.convs) - 1:
+                x = F.leaky_relu(x, 0.2)
+            if self.recall:
+                x = x.add(features[-2 - i], alpha=self.recall)
+        return self.to_frame(x)
+
+
+class PatchEncoder(Encoder):
+    """Folds each ``patch`` x ``patch`` square of a frame into channels (colour, row, column).
+
+    Args:
+        in_channels: Channels of a frame.
+        patch: Side of a square, in pixels.
+    """
+
+    def __init__(self, in_channels: int, patch: int) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.stride = patch
+
+    def forward(self, frames: Tensor) -> list[Tensor]:
+        return [F.pixel_unshuffle(frames, self.stride)]
+
+
+class PatchDecoder(Decoder):
+    """A 1x1 convolution without bias to folded patches, then unfolding.
+
+    Args:
+        hidden_channels: Channels of the core's feature map.
+        out_channels: Channels of a frame.
+        patch: Side of a square, in pixels.
+    """
+
+    def __init__(self, hidden_channels: int, out_channels: int, patch: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.to_patches = nn.Conv2d(hidden_channels, out_channels * patch**2, 1, bias=False)
+
+    def forward(self, x: Tensor, features: Sequence[Tensor]) -> Tensor:
+        return F.pixel_shuffle(self.to_patches(x), self.patch)

@@ -1,0 +1,178 @@
+"""The predictor: encoder, recurrent core, decoder, and the only time loop of the library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vidpred.cells.base import Cell
+from vidpred.models.autoencoder import Decoder, Encoder
+
+
+class Predictor(nn.Module):
+    """Predicts the next frame from the frames so far, as far ahead as asked.
+
+    Frames are ``(B, T, C, H, W)`` with values in [0, 1] and any H, W: they are padded to the
+    encoder's stride and the predictions are cropped. Weights and feature maps are channels-last.
+
+    Args:
+        encoder: Frames to feature maps.
+        core: A cell, usually a wiring of cells, for the coarsest of these feature maps.
+        decoder: The core's feature map back to frames.
+
+    Example:
+        >>> import torch
+        >>> from vidpred.models import zoo
+        >>> predictor = zoo.stau(hidden_channels=8, layers=2)
+        >>> predictor(torch.rand(2, 4, 1, 30, 20), horizon=3).shape
+        torch.Size([2, 3, 1, 30, 20])
+    """
+
+    def __init__(self, encoder: Encoder, core: Cell[Tensor, Any], decoder: Decoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.core = core
+        self.decoder = decoder
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, context: Tensor, horizon: int) -> Tensor:
+        """Forecast the frames after ``context``.
+
+        Args:
+            context: ``(B, T, C, H, W)`` in [0, 1], T at least 1.
+            horizon: How many frames to predict, at least 1.
+
+        Returns:
+            ``(B, horizon, C, H, W)``; the network's output, not clipped to [0, 1].
+
+        Raises:
+            ValueError: Wrong rank, channels, dtype or range of ``context``; ``horizon`` below 1.
+        """
+        check_frames(context, self.encoder.in_channels)
+        if horizon < 1:
+            raise ValueError(f"horizon must be at least 1 frame, got {horizon}")
+        if not torch.compiler.is_compiling():
+            check_range(context)
+        given = [True] * context.shape[1] + [False] * (horizon - 1)
+        return self._unroll(context, given, None, first=context.shape[1] - 1)
+
+    def rollout(self, frames: Tensor, keep: Tensor) -> Tensor:
+        """Predict every frame of a clip but the first, feeding true or predicted frames: training.
+
+        Args:
+            frames: ``(B, T, C, H, W)`` in [0, 1], T at least 2.
+            keep: Boolean ``(B, T-1)``, on the CPU: ``keep[:, t]`` tells whether at step t the true
+                frame t enters, or else the prediction of it. The first frame is always true.
+
+        Returns:
+            ``(B, T-1, C, H, W)``: at t the prediction of ``frames[:, t+1]``.
+
+        Raises:
+            ValueError: Wrong rank, channels or dtype of ``frames``, wrong shape of ``keep``.
+        """
+        check_frames(frames, self.encoder.in_channels)
+        steps = frames.shape[1] - 1
+        if steps < 1 or keep.shape != (frames.shape[0], steps):
+            raise ValueError(
+                f"keep must be (B, T-1) with T at least 2 for frames (B, T, C, H, W), got "
+                f"{tuple(keep.shape)} and {tuple(frames.shape)}"
+            )
+        given = [True, *keep[:, 1:].all(dim=0).tolist()]
+        return self._unroll(frames[:, :steps], given, keep.to(frames.device), first=0)
+
+    def init_state(self, frame: Tensor) -> Any:
+        """Return the state before the first frame, for :meth:`step`.
+
+        Args:
+            frame: ``(B, C, H, W)``.
+        """
+        stride = self.encoder.stride
+        height, width = (-(-side // stride) for side in frame.shape[-2:])
+        like = frame.new_empty(frame.shape[0], self.core.hidden_channels, height, width)
+        return self.core.init_state(like.to(memory_format=torch.channels_last))
+
+    def step(self, frame: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Stream: take one frame, return the prediction of the next and the new state.
+
+        Args:
+            frame: ``(B, C, H, W)`` in [0, 1].
+            state: From :meth:`init_state` or the last call.
+        """
+        check_frames(frame.unsqueeze(1), self.encoder.in_channels)
+        features = self._encode(frame)
+        top, state = self.core(features[-1], state)
+        return self._decode(top, features, frame.shape[-2:]), state
+
+    def _unroll(
+        self, frames: Tensor, given: Sequence[bool], keep: Tensor | None, first: int
+    ) -> Tensor:
+        """Run ``len(given)`` steps and return the predictions of step ``first`` and later.
+
+        At a ``given`` step every sample takes its true frame: these frames are encoded in one
+        call. The predictions that do not enter again are decoded in one call at the end: the loop
+        holds only the recurrence and the steps that must wait for a prediction.
+        """
+        batch, size = frames.shape[0], frames.shape[-2:]
+        known = [t for t, is_given in enumerate(given) if is_given]
+        # Time before batch, so that the features of one step are one contiguous piece.
+        encoded = self._encode(frames[:, known].transpose(0, 1).flatten(0, 1))
+        per_step = zip(*(feature.split(batch) for feature in encoded), strict=True)
+        features = dict(zip(known, per_step, strict=True))
+        state = self.init_state(frames[:, 0])
+        tops: dict[int, Tensor] = {}
+        predictions: dict[int, Tensor] = {}
+        for t in range(len(given)):
+            if t not in features:
+                frame = self._decode(tops[t - 1], features[t - 1], size)
+                predictions[t - 1] = frame
+                if keep is not None:
+                    frame = torch.where(keep[:, t, None, None, None], frames[:, t], frame)
+                features[t] = tuple(self._encode(frame))
+            tops[t], state = self.core(features[t][-1], state)
+        waiting = [t for t in range(first, len(given)) if t not in predictions]
+        recalled = []
+        if self.decoder.recall:
+            per_scale = zip(*(features[t] for t in waiting), strict=True)
+            recalled = [torch.cat(feature) for feature in per_scale]
+        decoded = self._decode(torch.cat([tops[t] for t in waiting]), recalled, size)
+        predictions.update(zip(waiting, decoded.split(batch), strict=True))
+        return torch.stack([predictions[t] for t in range(first, len(given))], dim=1)
+
+    def _encode(self, frames: Tensor) -> list[Tensor]:
+        stride = self.encoder.stride
+        bottom, right = (-side % stride for side in frames.shape[-2:])
+        if bottom or right:
+            frames = F.pad(frames, (0, right, 0, bottom), mode="replicate")
+        *finer, coarsest = self.encoder(frames)
+        # Under autocast the encoder returns bfloat16; the recurrence runs in the frames' dtype.
+        return [*finer, coarsest.to(frames.dtype)]
+
+    def _decode(self, top: Tensor, features: Sequence[Tensor], size: torch.Size) -> Tensor:
+        frame = self.decoder(top, features)
+        return frame[..., : size[0], : size[1]]
+
+
+def check_frames(frames: Tensor, channels: int) -> None:
+    """Refuse what is not ``(B, T, C, H, W)`` floating point with ``channels`` channels."""
+    if frames.dim() != 5:
+        raise ValueError(f"frames must be (B, T, C, H, W), got shape {tuple(frames.shape)}")
+    if not frames.is_floating_point():
+        raise ValueError(f"frames must be floats in [0, 1], got {frames.dtype}; divide by 255")
+    if frames.shape[2] != channels:
+        raise ValueError(
+            f"this predictor was built for {channels} channel(s), got frames (B, T, C, H, W) = "
+            f"{tuple(frames.shape)}; pass in_channels={frames.shape[2]} when building it"
+        )
+    if 0 in frames.shape:
+        raise ValueError(f"frames must not be empty, got shape {tuple(frames.shape)}")
+
+
+def check_range(frames: Tensor) -> None:
+    """Refuse values outside [0, 1], NaN included."""
+    low, high = (bound.item() for bound in torch.aminmax(frames))
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"frames must lie in [0, 1], got values in [{low:.4g}, {high:.4g}]")

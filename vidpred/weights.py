@@ -1,0 +1,142 @@
+"""Weights in and out: our files, Lightning checkpoints, the authors' and OpenSTL's checkpoints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from vidpred.files import replacing
+from vidpred.models.autoencoder import PatchEncoder
+from vidpred.models.predictor import Predictor
+
+# Our name of a weight, and its name in the authors' (STAU, MAU) and OpenSTL's (PredRNN, ConvLSTM)
+# code. The cells name their convolutions as the references do.
+_REFERENCE_NAMES = [
+    (r"^core\.(?:stack\.)?cells\.", "cell_list."),
+    (r"^encoder\.convs\.0\.", "encoders.0.encoder_t_conv-1."),
+    (r"^encoder\.convs\.(\d+)\.", lambda m: f"encoders.{m[1]}.encoder_t{int(m[1]) - 1}."),
+    (r"^decoder\.convs\.(\d+)\.", r"decoders.\1.c_decoder\1."),
+    (r"^decoder\.to_frame\.", "srcnn.0."),
+    (r"^decoder\.to_patches\.", "conv_last."),
+]
+# Weights that the references hold and never use.
+_UNUSED = re.compile(r"^((cell_list\.\d+\.)?conv_(o|last)|merge|conv_last_sr)\.")
+
+
+def save(module: nn.Module, path: str | Path) -> None:
+    """Write the weights of a cell or predictor, readable with ``torch.load(weights_only=True)``.
+
+    Args:
+        module: Whose ``state_dict`` to write.
+        path: The file; an old one is replaced only once the new one is complete.
+    """
+    with replacing(Path(path)) as temporary:
+        torch.save(module.state_dict(), temporary)
+
+
+def load(module: nn.Module, path: str | Path) -> None:
+    """Load weights into a cell or predictor, in place.
+
+    Args:
+        module: Built with the settings that the weights were trained with.
+        path: A file of :func:`save`, a Lightning checkpoint of a task, or a checkpoint of the
+            authors' code or OpenSTL.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Not a weights file, or the weights of another model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights file at {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen types for a file that is cut, foreign, unsafe
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} is not a readable, safe weights file: {reason}") from error
+    state = _unwrap(content)
+    if not state.keys() & module.state_dict().keys():
+        state = translate(module, state)
+    _check(module, state)
+    module.load_state_dict(state)
+
+
+def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename reference weights to ours.
+
+    Args:
+        module: The cell or predictor to load them into.
+        reference: The state dict of the authors' or OpenSTL's cell or model.
+
+    Returns:
+        A state dict for ``module``. Biases that the reference does not have are zero; folded
+        patches are reordered from (row, column, colour) to (colour, row, column).
+
+    Raises:
+        ValueError: A weight is missing, left over or of another shape.
+
+    Example:
+        >>> from vidpred.cells import ConvLSTMCell
+        >>> cell = ConvLSTMCell(3, 8, norm=None)
+        >>> names = {"conv_x.0.weight": torch.ones(32, 3, 5, 5),
+        ...          "conv_h.0.weight": torch.ones(32, 8, 5, 5)}
+        >>> sorted(translate(cell, names))
+        ['conv_h.0.bias', 'conv_h.0.weight', 'conv_x.0.bias', 'conv_x.0.weight']
+    """
+    names = {name: _reference_name(name) for name in module.state_dict()}
+    ours = {name: reference[theirs] for name, theirs in names.items() if theirs in reference}
+    for name, parameter in module.state_dict().items():
+        if name not in ours and name.endswith(".0.bias"):
+            ours[name] = torch.zeros_like(parameter)
+    used = set(names.values())
+    left = {name for name in reference if name not in used and not _UNUSED.match(name)}
+    ours |= {name: reference[name] for name in left}
+    if isinstance(module, Predictor) and isinstance(module.encoder, PatchEncoder):
+        p = module.encoder.stride
+        for name in ours:
+            if re.search(r"cells\.0\.conv_x\.0\.weight$", name):
+                ours[name] = rearrange(ours[name], "o (p q c) h w -> o (c p q) h w", p=p, q=p)
+            elif name == "decoder.to_patches.weight":
+                ours[name] = rearrange(ours[name], "(p q c) i h w -> (c p q) i h w", p=p, q=p)
+    _check(module, ours)
+    return ours
+
+
+def _reference_name(name: str) -> str:
+    for pattern, replacement in _REFERENCE_NAMES:
+        name, count = re.subn(pattern, replacement, name)
+        if count:
+            break
+    return name
+
+
+def _unwrap(content: Any) -> dict[str, Tensor]:
+    """The plain state dict inside a checkpoint of Lightning, OpenSTL or the authors' code."""
+    for key in ("state_dict", "net_param"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict):
+        raise ValueError(f"a weights file holds a dict of tensors, got {type(content).__name__}")
+    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    return {re.sub(r"^((module|model|predictor)\.)+", "", k): v for k, v in tensors.items()}
+
+
+def _check(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    expected = module.state_dict()
+    problems = [f"{name} is missing" for name in expected.keys() - state.keys()]
+    problems += [f"{name} has no place in this one" for name in state.keys() - expected.keys()]
+    problems += [
+        f"{name} is {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}"
+        for name in expected.keys() & state.keys()
+        if state[name].shape != expected[name].shape
+    ]
+    if problems:
+        raise ValueError(
+            f"these are the weights of another model ({len(problems)} differences): {min(problems)}"
+        )
