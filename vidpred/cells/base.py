@@ -21,7 +21,8 @@ class Cell(nn.Module, abc.ABC, Generic[Flow, State]):
     it returns the flow for the layer above and the state for t+1. A stack of cells is itself a
     cell. Flow and state are a tensor, a tuple or a ``NamedTuple`` of tensors.
 
-    A cell never keeps state on itself and never changes the state it is given.
+    A cell never keeps state on itself and never changes the state it is given. The state keeps its
+    dtype: under autocast the convolutions return bfloat16, the state stays in float32.
 
     Attributes:
         wiring: How several of these cells are put on top of each other: a cell class that takes
@@ -71,8 +72,7 @@ class ConvNorm(nn.Sequential):
     """A "same"-padded convolution followed by the normalisation of its whole output.
 
     A cell fuses the convolutions of one input, all its gates, into one of these: the norm then
-    runs over the channels of all gates together. The output has the dtype of the input: under
-    autocast the convolution runs in bfloat16, the gates and the state stay in float32.
+    runs over the channels of all gates together.
 
     Args:
         in_channels: Channels of the input.
@@ -99,8 +99,15 @@ class ConvNorm(nn.Sequential):
         norm: Norm = "group",
         size: tuple[int, int] | None = None,
     ) -> None:
-        if kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd to keep the size, got {kernel_size}")
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(
+                f"kernel_size must be odd and positive to keep the size, got {kernel_size}"
+            )
+        if in_channels < 1 or out_channels < 1:
+            raise ValueError(
+                f"a convolution needs at least one channel, got {in_channels} in and "
+                f"{out_channels} out; check in_channels and hidden_channels"
+            )
         layers: list[nn.Module] = [
             nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
         ]
@@ -113,9 +120,6 @@ class ConvNorm(nn.Sequential):
         elif norm is not None:
             raise ValueError(f"norm must be 'group', 'layer' or None, got {norm!r}")
         super().__init__(*layers)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input).to(input.dtype)
 
 
 def same_channels(cell: str, in_channels: int, hidden_channels: int) -> None:

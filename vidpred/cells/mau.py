@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
 import torch
 from torch import Tensor
 
-from vidpred.cells.base import Cell, ConvNorm, Norm, same_channels, zeros
+from vidpred.cells.base import Cell, ConvNorm, Flow, Norm, same_channels, zeros
+from vidpred.cells.gates import blend
 from vidpred.cells.wiring import Stack
 
 
@@ -50,7 +51,74 @@ def attend(
     return attended
 
 
-class MAUCell(Cell[Tensor, MAUState]):
+class MotionAware(Cell[Flow, MAUState], Generic[Flow]):
+    """What MAU and STAU share: the weights, the histories and the fusion module.
+
+    Args:
+        in_channels: Channels of ``S``; must equal ``hidden_channels``.
+        hidden_channels: Channels of ``T``.
+        kernel_size: Odd width of the square kernels, in feature-map pixels.
+        tau: How many past steps the attention sees.
+        gamma: Weight of the residual term.
+        scaled: Divide the attention scores by the root of their number of terms.
+        norm: ``"group"``, ``"layer"`` (needs ``size``) or ``None``.
+        size: (H, W) of the feature map, for ``norm="layer"``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        kernel_size: int = 5,
+        *,
+        tau: int = 5,
+        gamma: float = 0.0,
+        scaled: bool = True,
+        norm: Norm = "group",
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__()
+        same_channels(type(self).__name__, in_channels, hidden_channels)
+        if tau < 1:
+            raise ValueError(f"tau must be at least 1 past step, got {tau}")
+        self.hidden_channels = hidden_channels
+        self.tau = tau
+        self.gamma = gamma
+        self.scaled = scaled
+        self.conv_t_next = ConvNorm(hidden_channels, hidden_channels, kernel_size, norm, size)
+        self.conv_s_next = ConvNorm(hidden_channels, hidden_channels, kernel_size, norm, size)
+        self.conv_t = ConvNorm(hidden_channels, 3 * hidden_channels, kernel_size, norm, size)
+        self.conv_s = ConvNorm(hidden_channels, 3 * hidden_channels, kernel_size, norm, size)
+
+    def init_state(self, like: Tensor) -> MAUState:
+        past = [zeros(like, self.hidden_channels) for _ in range(2 * self.tau)]
+        return MAUState(tuple(past[: self.tau]), tuple(past[self.tau :]))
+
+    def augment(
+        self,
+        state: Tensor,
+        hat: Tensor,
+        query: Tensor,
+        keys: Sequence[Tensor],
+        values: Sequence[Tensor],
+    ) -> Tensor:
+        """Blend a state with its attended references, gated by its own modulation ``hat``."""
+        return blend(attend(query, keys, values, self.scaled), state, hat, state.dtype)
+
+    def fuse(self, t_ami: Tensor, s_aai: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """The fusion module: ``(T', S')`` from the augmented states and the residual ``s``."""
+        t_u, t_t, t_s = self.conv_t(t_ami).chunk(3, dim=1)
+        s_u, s_t, s_s = self.conv_s(s_aai).chunk(3, dim=1)
+        t_new = blend(s_t, t_t, t_u, s.dtype)
+        s_new = blend(t_s, s_s, s_u, s.dtype)
+        return t_new, torch.add(s_new, s, alpha=self.gamma) if self.gamma else s_new
+
+    def remember(self, state: MAUState, t_new: Tensor, s: Tensor) -> MAUState:
+        """Push the new ``T`` and the ``S`` it was made from, drop the oldest."""
+        return MAUState((*state.past_t[1:], t_new), (*state.past_s[1:], s))
+
+
+class MAUCell(MotionAware[Tensor]):
     r"""Motion-aware unit: the temporal state is augmented by the trend of its past.
 
     .. math::
@@ -93,35 +161,6 @@ class MAUCell(Cell[Tensor, MAUState]):
 
     wiring = Stack
 
-    def __init__(
-        self,
-        in_channels: int,
-        hidden_channels: int,
-        kernel_size: int = 5,
-        *,
-        tau: int = 5,
-        gamma: float = 0.0,
-        scaled: bool = True,
-        norm: Norm = "group",
-        size: tuple[int, int] | None = None,
-    ) -> None:
-        super().__init__()
-        same_channels(type(self).__name__, in_channels, hidden_channels)
-        if tau < 1:
-            raise ValueError(f"tau must be at least 1 past step, got {tau}")
-        self.hidden_channels = hidden_channels
-        self.tau = tau
-        self.gamma = gamma
-        self.scaled = scaled
-        self.conv_t_next = ConvNorm(hidden_channels, hidden_channels, kernel_size, norm, size)
-        self.conv_s_next = ConvNorm(hidden_channels, hidden_channels, kernel_size, norm, size)
-        self.conv_t = ConvNorm(hidden_channels, 3 * hidden_channels, kernel_size, norm, size)
-        self.conv_s = ConvNorm(hidden_channels, 3 * hidden_channels, kernel_size, norm, size)
-
-    def init_state(self, like: Tensor) -> MAUState:
-        past = [zeros(like, self.hidden_channels) for _ in range(2 * self.tau)]
-        return MAUState(tuple(past[: self.tau]), tuple(past[self.tau :]))
-
     def forward(self, flow: Tensor, state: MAUState) -> tuple[Tensor, MAUState]:
         t_new, s_new = self.update(state.past_t[-1], flow, state)
         return s_new, self.remember(state, t_new, flow)
@@ -130,26 +169,3 @@ class MAUCell(Cell[Tensor, MAUState]):
         """The equations: ``(T', S')`` from ``T``, ``S`` and the histories."""
         t_hat, s_hat = self.conv_t_next(t), self.conv_s_next(s)
         return self.fuse(self.augment(t, t_hat, s_hat, past.past_s, past.past_t), s, s)
-
-    def augment(
-        self,
-        state: Tensor,
-        hat: Tensor,
-        query: Tensor,
-        keys: Sequence[Tensor],
-        values: Sequence[Tensor],
-    ) -> Tensor:
-        """Blend a state with its attended references, gated by its own modulation ``hat``."""
-        return torch.lerp(attend(query, keys, values, self.scaled), state, torch.sigmoid(hat))
-
-    def fuse(self, t_ami: Tensor, s_aai: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """The fusion module: ``(T', S')`` from the augmented states and the residual ``s``."""
-        t_u, t_t, t_s = self.conv_t(t_ami).chunk(3, dim=1)
-        s_u, s_t, s_s = self.conv_s(s_aai).chunk(3, dim=1)
-        t_new = torch.lerp(s_t, t_t, torch.sigmoid(t_u))
-        s_new = torch.lerp(t_s, s_s, torch.sigmoid(s_u))
-        return t_new, torch.add(s_new, s, alpha=self.gamma) if self.gamma else s_new
-
-    def remember(self, state: MAUState, t_new: Tensor, s: Tensor) -> MAUState:
-        """Push the new ``T`` and the ``S`` it was made from, drop the oldest."""
-        return MAUState((*state.past_t[1:], t_new), (*state.past_s[1:], s))

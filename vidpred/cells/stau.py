@@ -7,13 +7,13 @@ from typing import Literal
 from torch import Tensor
 
 from vidpred.cells.base import Norm
-from vidpred.cells.mau import MAUCell, MAUState
+from vidpred.cells.mau import MAUState, MotionAware
 from vidpred.cells.wiring import Ladder, LadderFlow
 
 Domain = Literal["temporal", "spatial"]
 
 
-class STAUCell(MAUCell):
+class STAUCell(MotionAware[LadderFlow]):
     r"""Spatiotemporal-aware unit: each domain attends with weights that the other one supervises.
 
     .. math::

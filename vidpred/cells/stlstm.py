@@ -22,7 +22,7 @@ class STLSTMCell(Cell[ZigzagFlow, STLSTMState]):
     r"""Spatiotemporal long short-term memory.
 
     .. math::
-        i, f, o &= \sigma(W_x * x + W_h * h) \qquad g = \tanh(W_x * x + W_h * h) \\
+        i, f &= \sigma(W_x * x + W_h * h) \qquad g = \tanh(W_x * x + W_h * h) \\
         c' &= f \odot c + i \odot g \\
         i', f' &= \sigma(W'_x * x + W_m * m) \qquad g' = \tanh(W'_x * x + W_m * m) \\
         m' &= f' \odot m + i' \odot g' \\
@@ -90,7 +90,7 @@ class STLSTMCell(Cell[ZigzagFlow, STLSTMState]):
         m = self._memory(m, x_m + self.conv_m(m))
         memories = torch.cat([c, m], dim=1)
         o = torch.sigmoid(x_o + h_o + self.conv_o(memories))
-        h = o * torch.tanh(self.conv_last(memories))
+        h = (o * torch.tanh(self.conv_last(memories))).to(c.dtype)
         return ZigzagFlow(h, m), STLSTMState(h, c)
 
     def _memory(self, memory: Tensor, gates: Tensor) -> Tensor:

@@ -116,6 +116,10 @@ class Ladder(Cell[Tensor, tuple[Any, ...]]):
         return risen.s, state
 
 
+# From outside, each wiring is a cell for feature maps.
+Stack.wiring = Zigzag.wiring = Ladder.wiring = Stack
+
+
 class Remat(Cell[Flow, State]):
     """Recomputes a cell in the backward pass: its activations are not kept, only flow and state.
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
+from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -57,6 +59,10 @@ class ConvEncoder(Encoder):
 
     def __init__(self, in_channels: int, hidden_channels: int, downsamplings: int) -> None:
         super().__init__()
+        if downsamplings < 0:
+            raise ValueError(f"downsamplings must be 0 or more, got {downsamplings}")
+        if in_channels < 1:
+            raise ValueError(f"a frame has at least one channel, got in_channels={in_channels}")
         self.in_channels = in_channels
         self.stride = 2**downsamplings
         self.convs = nn.ModuleList(
@@ -70,7 +76,7 @@ class ConvEncoder(Encoder):
     def forward(self, frames: Tensor) -> list[Tensor]:
         features = []
         for conv in self.convs:
-            frames = F.leaky_relu(conv(frames), 0.2)
+            frames = F.leaky_relu(conv(frames), 0.2, inplace=True)
             features.append(frames)
         return features
 
@@ -102,13 +108,22 @@ class ConvDecoder(Decoder):
         self.to_frame = nn.Conv2d(hidden_channels, out_channels, 1)
 
     def forward(self, x: Tensor, features: Sequence[Tensor]) -> Tensor:
-        for i, conv in enumerate(self.convs):
-            x = conv(x)
-            if i < len(self.convs) - 1:
-                x = F.leaky_relu(x, 0.2)
+        if not self.convs:
+            return self.to_frame(x)
+        for i, conv in enumerate(self.convs[:-1]):
+            x = F.leaky_relu(conv(x), 0.2, inplace=True)
             if self.recall:
                 x = x.add(features[-2 - i], alpha=self.recall)
-        return self.to_frame(x)
+        # Nothing non-linear stands between the last two convolutions: their product gives the same
+        # frame without the widest feature map of the model, in time and in memory.
+        last = cast(nn.ConvTranspose2d, self.convs[-1])
+        mix = self.to_frame.weight[:, :, 0, 0]
+        kernel = torch.einsum("iokl,co->ickl", last.weight, mix)
+        bias = torch.mv(mix, cast(Tensor, last.bias)) + cast(Tensor, self.to_frame.bias)
+        frame = F.conv_transpose2d(x, kernel, bias, stride=2, padding=1, output_padding=1)
+        if self.recall:
+            frame = frame + F.conv2d(features[0], self.recall * self.to_frame.weight)
+        return frame
 
 
 class PatchEncoder(Encoder):
@@ -121,6 +136,8 @@ class PatchEncoder(Encoder):
 
     def __init__(self, in_channels: int, patch: int) -> None:
         super().__init__()
+        if patch < 1:
+            raise ValueError(f"patch must be at least 1 pixel, got {patch}")
         self.in_channels = in_channels
         self.stride = patch
 

@@ -76,10 +76,10 @@ class Predictor(nn.Module):
         """
         check_frames(frames, self.encoder.in_channels)
         steps = frames.shape[1] - 1
-        if steps < 1 or keep.shape != (frames.shape[0], steps):
+        if steps < 1 or keep.shape != (frames.shape[0], steps) or keep.dtype != torch.bool:
             raise ValueError(
-                f"keep must be (B, T-1) with T at least 2 for frames (B, T, C, H, W), got "
-                f"{tuple(keep.shape)} and {tuple(frames.shape)}"
+                f"keep must be (B, T-1) and torch.bool for frames (B, T, C, H, W), T at least 2, "
+                f"got {tuple(keep.shape)}, {keep.dtype} and {tuple(frames.shape)}"
             )
         given = [True, *keep[:, 1:].all(dim=0).tolist()]
         return self._unroll(frames[:, :steps], given, keep.to(frames.device), first=0)
@@ -102,6 +102,8 @@ class Predictor(nn.Module):
             frame: ``(B, C, H, W)`` in [0, 1].
             state: From :meth:`init_state` or the last call.
         """
+        if frame.dim() != 4:
+            raise ValueError(f"a frame must be (B, C, H, W), got shape {tuple(frame.shape)}")
         check_frames(frame.unsqueeze(1), self.encoder.in_channels)
         features = self._encode(frame)
         top, state = self.core(features[-1], state)
@@ -127,18 +129,20 @@ class Predictor(nn.Module):
         predictions: dict[int, Tensor] = {}
         for t in range(len(given)):
             if t not in features:
-                frame = self._decode(tops[t - 1], features[t - 1], size)
+                frame = self._decode(tops.pop(t - 1), features.pop(t - 1), size)
                 predictions[t - 1] = frame
                 if keep is not None:
                     frame = torch.where(keep[:, t, None, None, None], frames[:, t], frame)
                 features[t] = tuple(self._encode(frame))
-            tops[t], state = self.core(features[t][-1], state)
-        waiting = [t for t in range(first, len(given)) if t not in predictions]
+            top, state = self.core(features[t][-1], state)
+            if t >= first:
+                tops[t] = top
+        waiting = list(tops)
         recalled = []
         if self.decoder.recall:
             per_scale = zip(*(features[t] for t in waiting), strict=True)
             recalled = [torch.cat(feature) for feature in per_scale]
-        decoded = self._decode(torch.cat([tops[t] for t in waiting]), recalled, size)
+        decoded = self._decode(torch.cat(list(tops.values())), recalled, size)
         predictions.update(zip(waiting, decoded.split(batch), strict=True))
         return torch.stack([predictions[t] for t in range(first, len(given))], dim=1)
 
@@ -149,10 +153,10 @@ class Predictor(nn.Module):
             frames = F.pad(frames, (0, right, 0, bottom), mode="replicate")
         *finer, coarsest = self.encoder(frames)
         # Under autocast the encoder returns bfloat16; the recurrence runs in the frames' dtype.
-        return [*finer, coarsest.to(frames.dtype)]
+        return [*finer, coarsest.to(frames.dtype, memory_format=torch.channels_last)]
 
     def _decode(self, top: Tensor, features: Sequence[Tensor], size: torch.Size) -> Tensor:
-        frame = self.decoder(top, features)
+        frame = self.decoder(top, features).to(top.dtype)
         return frame[..., : size[0], : size[1]]
 
 

@@ -295,4 +295,6 @@ def _stack(
 
 
 def _feature_size(size: Size, stride: int) -> Size:
+    if stride < 1:
+        raise ValueError(f"patch must be at least 1 pixel, got {stride}")
     return None if size is None else (-(-size[0] // stride), -(-size[1] // stride))

@@ -1,0 +1,27 @@
+"""ST-LSTM: Wang et al., PredRNN, 2017, eq. 4."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from naive.parts import Weights, conv
+
+
+def stlstm(
+    W: Weights, X: Tensor, H: Tensor, C: Tensor, M: Tensor, *, forget_bias: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``(H_t, C_t, M_t)`` from ``X_t, H_{t-1}, C_{t-1}`` and ``M`` of the layer below."""
+    W_xi, W_xf, W_xg, W_xi_, W_xf_, W_xg_, W_xo = conv(W, "conv_x", X, 7)
+    W_hi, W_hf, W_hg, W_ho = conv(W, "conv_h", H, 4)
+    W_mi, W_mf, W_mg = conv(W, "conv_m", M, 3)
+    i = torch.sigmoid(W_xi + W_hi)
+    f = torch.sigmoid(W_xf + W_hf + forget_bias)
+    C_t = f * C + i * torch.tanh(W_xg + W_hg)
+    i_ = torch.sigmoid(W_xi_ + W_mi)
+    f_ = torch.sigmoid(W_xf_ + W_mf + forget_bias)
+    M_t = f_ * M + i_ * torch.tanh(W_xg_ + W_mg)
+    both = torch.cat([C_t, M_t], dim=1)
+    (W_o,) = conv(W, "conv_o", both)
+    o = torch.sigmoid(W_xo + W_ho + W_o)
+    H_t = o * torch.tanh(F.conv2d(both, W["conv_last.weight"]))
+    return H_t, C_t, M_t

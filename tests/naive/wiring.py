@@ -1,0 +1,108 @@
+"""The time loops: which state of which layer and time enters a unit.
+
+Every function takes the layers' weights from bottom to top, the frames, and the states before the
+first frame; it returns the top output of every frame, and the states after the last.
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from naive.convgru import convgru
+from naive.convlstm import convlstm
+from naive.mau import mau
+from naive.parts import Weights
+from naive.stau import stau
+from naive.stgru import stgru
+from naive.stlstm import stlstm
+
+Grid = dict[tuple[int, int], Tensor]  # a state by (t, k): time from 1, layer from 1 (0: the input)
+
+
+def run_convlstm(
+    layers: list[Weights], frames: list[Tensor], H: list[Tensor], C: list[Tensor], **options: Any
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    H, C, outputs = list(H), list(C), []
+    for X in frames:
+        for k, W in enumerate(layers):
+            H[k], C[k] = convlstm(W, X, H[k], C[k], **options)
+            X = H[k]
+        outputs.append(X)
+    return outputs, H, C
+
+
+def run_convgru(
+    layers: list[Weights], frames: list[Tensor], H: list[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    H, outputs = list(H), []
+    for X in frames:
+        for k, W in enumerate(layers):
+            H[k] = convgru(W, X, H[k])
+            X = H[k]
+        outputs.append(X)
+    return outputs, H
+
+
+def run_stgru(
+    layers: list[Weights], frames: list[Tensor], T: list[Tensor], **options: Any
+) -> tuple[list[Tensor], list[Tensor]]:
+    T, outputs = list(T), []
+    for S in frames:
+        for k, W in enumerate(layers):
+            S, T[k] = stgru(W, S, T[k], **options)
+        outputs.append(S)
+    return outputs, T
+
+
+def run_stlstm(
+    layers: list[Weights],
+    frames: list[Tensor],
+    H: list[Tensor],
+    C: list[Tensor],
+    M: Tensor,
+    **options: Any,
+) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
+    H, C, outputs = list(H), list(C), []
+    for X in frames:
+        for k, W in enumerate(layers):
+            H[k], C[k], M = stlstm(W, X, H[k], C[k], M, **options)
+            X = H[k]
+        outputs.append(X)
+    return outputs, H, C, M
+
+
+def run_mau(
+    layers: list[Weights], frames: list[Tensor], S: Grid, T: Grid, *, tau: int = 5, **options: Any
+) -> tuple[list[Tensor], Grid, Grid]:
+    S, T, outputs = dict(S), dict(T), []
+    for t, frame in enumerate(frames, start=1):
+        S[t, 0] = frame
+        for k, W in enumerate(layers, start=1):
+            S_past = [S[t - i, k - 1] for i in range(1, tau + 1)]
+            T_past = [T[t - i, k] for i in range(1, tau + 1)]
+            S[t, k], T[t, k] = mau(W, S[t, k - 1], S_past, T_past, **options)
+        outputs.append(S[t, len(layers)])
+    return outputs, S, T
+
+
+def run_stau(
+    layers: list[Weights],
+    frames: list[Tensor],
+    S: Grid,
+    T: Grid,
+    *,
+    tau: int = 5,
+    theta: int = 5,
+    **options: Any,
+) -> tuple[list[Tensor], Grid, Grid]:
+    S, T, outputs = dict(S), dict(T), []
+    for t, frame in enumerate(frames, start=1):
+        S[t, 0] = frame
+        for k, W in enumerate(layers, start=1):
+            S_past = [S[t - i, k - 1] for i in range(1, tau + 1)]
+            T_past = [T[t - i, k] for i in range(1, tau + 1)]
+            S_lower = [S[t, k - i] for i in range(1, min(theta, k) + 1)]
+            T_lower = [T[t - 1, k - i + 1] for i in range(1, min(theta, k) + 1)]
+            S[t, k], T[t, k] = stau(W, S_past, T_past, S_lower, T_lower, **options)
+        outputs.append(S[t, len(layers)])
+    return outputs, S, T

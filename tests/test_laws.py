@@ -1,0 +1,360 @@
+"""The laws of a cell, for every exported unit: exporting a unit is what puts it to the test.
+
+A unit is tried as it is used: several of them in their wiring, which is itself a cell.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves, tree_map, tree_structure
+
+from vidpred import cells
+from vidpred.cells import Cell, Remat
+
+UNITS = [getattr(cells, name) for name in cells.__all__ if name.endswith("Cell") and name != "Cell"]
+unit_law = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.__name__)
+
+CHANNELS, BATCH, SIZE = 4, 2, (6, 5)
+
+
+def stacked(unit: type[Cell], layers: int = 3, channels: int = CHANNELS, **options: Any) -> list:
+    torch.manual_seed(0)
+    return [unit(channels, channels, 3, **options) for _ in range(layers)]  # type: ignore[call-arg]
+
+
+def wired(unit: type[Cell], layers: int = 3, channels: int = CHANNELS, **options: Any) -> Cell:
+    return unit.wiring(stacked(unit, layers, channels, **options))  # type: ignore[call-arg]
+
+
+def clip(
+    steps: int,
+    *,
+    batch: int = BATCH,
+    channels: int = CHANNELS,
+    size: tuple[int, int] = SIZE,
+    dtype: torch.dtype = torch.float32,
+) -> list[Tensor]:
+    """Feature maps, each in memory of its own."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (batch, channels, *size)
+    return [torch.randn(shape, generator=generator, dtype=dtype) for _ in range(steps)]
+
+
+def run(core: Cell, frames: list[Tensor], state: Any = None) -> tuple[list[Tensor], Any]:
+    state = core.init_state(frames[0]) if state is None else state
+    outputs = []
+    for frame in frames:
+        output, state = core(frame, state)
+        outputs.append(output)
+    return outputs, state
+
+
+def warm_state(core: Cell, dtype: torch.dtype = torch.float32, **shape: Any) -> Any:
+    """A state that no zero is left in."""
+    generator = torch.Generator().manual_seed(1)
+    (like,) = clip(1, dtype=dtype, **shape)
+    return tree_map(
+        lambda leaf: torch.randn(leaf.shape, generator=generator, dtype=dtype) / 2,
+        core.init_state(like),
+    )
+
+
+def signature(state: Any) -> Any:
+    leaves = [(leaf.shape, leaf.dtype, leaf.device) for leaf in tree_leaves(state)]
+    return tree_structure(state), leaves
+
+
+def assert_equal(a: Any, b: Any, tolerance: float = 0.0) -> None:
+    assert tree_structure(a) == tree_structure(b)
+    for x, y in zip(tree_leaves(a), tree_leaves(b), strict=True):
+        torch.testing.assert_close(x, y, rtol=0, atol=tolerance)
+
+
+def test_units_are_found() -> None:
+    assert {cells.ConvLSTMCell, cells.STLSTMCell, cells.STAUCell} <= set(UNITS)
+
+
+@unit_law
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_state_keeps_structure_shape_and_dtype(unit: type[Cell], dtype: torch.dtype) -> None:
+    core = wired(unit).to(dtype)
+    frames = clip(3, dtype=dtype)
+    state = core.init_state(frames[0])
+    first = signature(state)
+    assert all(leaf.shape[0] == BATCH and leaf.shape[2:] == SIZE for leaf in tree_leaves(state))
+    assert {leaf.dtype for leaf in tree_leaves(state)} == {dtype}
+    for frame in frames:
+        output, state = core(frame, state)
+        assert signature(state) == first
+        assert (output.shape, output.dtype) == ((BATCH, core.hidden_channels, *SIZE), dtype)
+
+
+@unit_law
+@pytest.mark.parametrize("norm", ["group", "layer", None])
+def test_state_stays_in_float32_under_autocast(unit: type[Cell], norm: str | None) -> None:
+    core = wired(unit, norm=norm, size=SIZE)
+    frames, state = clip(3), warm_state(core)
+    first = signature(state)
+
+    def gradient(outputs: list[Tensor]) -> Tensor:
+        loss = torch.stack(outputs).square().sum()
+        gradients = torch.autograd.grad(loss, list(core.parameters()))
+        assert {gradient.dtype for gradient in gradients} == {torch.float32}
+        return torch.cat([gradient.flatten() for gradient in gradients])
+
+    exact, _ = run(core, frames, state)
+    outputs = []
+    with torch.autocast("cpu", torch.bfloat16):
+        assert signature(core.init_state(frames[0])) == first
+        for frame in frames:
+            output, state = core(frame, state)
+            outputs.append(output)
+            assert signature(state) == first
+            assert output.dtype == torch.float32
+    # The convolutions do run in bfloat16: the numbers differ, a little.
+    assert 0 < (outputs[-1] - exact[-1]).abs().max() < 0.1
+    assert F.cosine_similarity(gradient(outputs), gradient(exact), dim=0) > 0.99
+
+
+@unit_law
+def test_init_state_takes_all_but_the_channels_from_its_argument(unit: type[Cell]) -> None:
+    core = wired(unit)
+    like = torch.empty(3, CHANNELS + 1, 7, 9, device="meta", dtype=torch.float16)
+    for leaf in tree_leaves(core.init_state(like)):
+        assert leaf.shape == (3, CHANNELS, 7, 9)
+        assert (leaf.device.type, leaf.dtype) == ("meta", torch.float16)
+
+
+@unit_law
+def test_state_leaves_share_no_memory_and_hold_no_more_than_their_numbers(
+    unit: type[Cell],
+) -> None:
+    core = wired(unit)
+    frames = clip(4)
+    states = [core.init_state(frames[0])]
+    for frame in frames:
+        states.append(core(frame, states[-1])[1])
+    for state in states:
+        storages = [leaf.untyped_storage() for leaf in tree_leaves(state)]
+        assert len({storage.data_ptr() for storage in storages}) == len(storages)
+        sizes = [leaf.numel() * leaf.element_size() for leaf in tree_leaves(state)]
+        assert [storage.nbytes() for storage in storages] == sizes
+
+
+@unit_law
+def test_inputs_are_not_changed(unit: type[Cell]) -> None:
+    core = wired(unit)
+    (frame,), state = clip(1), warm_state(core)
+    given = [frame, *tree_leaves(state)]
+    before = [tensor.clone() for tensor in given]
+    versions = [tensor._version for tensor in given]
+    core(frame, state)
+    assert_equal(given, before)
+    assert [tensor._version for tensor in given] == versions
+
+
+@unit_law
+def test_six_steps_are_three_and_three(unit: type[Cell]) -> None:
+    core = wired(unit)
+    frames = clip(6)
+    with torch.no_grad():
+        outputs, state = run(core, frames)
+        first, halfway = run(core, frames[:3])
+        run(core, clip(2, batch=1, size=(3, 3)))  # another clip in between
+        second, end = run(core, frames[3:], tree_map(torch.clone, halfway))
+    assert_equal([outputs, state], [[*first, *second], end])
+
+
+@unit_law
+def test_nothing_stays_on_the_module(unit: type[Cell]) -> None:
+    core = wired(unit)
+    frames = clip(3)
+
+    def contents() -> list[tuple[str, str, str]]:
+        return [
+            (path, key, repr(value))
+            for path, module in core.named_modules()
+            for key, value in vars(module).items()
+            if key not in ("_modules", "_parameters")
+        ]
+
+    before, weights = contents(), copy.deepcopy(core.state_dict())
+    first = run(core, frames)
+    second = run(core, frames)
+    assert_equal(first, second)
+    assert contents() == before
+    assert_equal(dict(core.state_dict()), dict(weights))
+
+
+@unit_law
+def test_an_output_depends_on_all_frames_so_far_and_on_none_after(unit: type[Cell]) -> None:
+    core = wired(unit)
+    frames = [frame.requires_grad_() for frame in clip(4)]
+    outputs, _ = run(core, frames)
+    for t, output in enumerate(outputs):
+        gradients = torch.autograd.grad(
+            output.square().sum(), frames, retain_graph=True, allow_unused=True
+        )
+        for s, gradient in enumerate(gradients):
+            seen = gradient is not None and bool(gradient.any())
+            assert seen == (s <= t), f"output {t}, frame {s}"
+
+
+@unit_law
+def test_samples_of_a_batch_are_independent(unit: type[Cell]) -> None:
+    core = wired(unit).double()
+    frames = clip(3, batch=3, dtype=torch.float64)
+    state = warm_state(core, torch.float64, batch=3)
+    together = run(core, frames, state)
+    for b in range(3):
+        alone = run(
+            core,
+            [frame[b : b + 1] for frame in frames],
+            tree_map(lambda leaf, b=b: leaf[b : b + 1], state),
+        )
+        assert_equal(tree_map(lambda leaf, b=b: leaf[b : b + 1], together), alone, 1e-12)
+
+
+@unit_law
+@pytest.mark.parametrize("norm", ["group", None])
+def test_any_resolution_with_the_same_weights(unit: type[Cell], norm: str | None) -> None:
+    core = wired(unit, norm=norm)
+    for size in ((6, 5), (3, 11), (1, 1)):
+        outputs, state = run(core, clip(2, size=size))
+        assert outputs[-1].shape == (BATCH, CHANNELS, *size)
+        assert all(leaf.isfinite().all() for leaf in tree_leaves([outputs, state]))
+
+
+@unit_law
+def test_layer_norm_equals_group_norm_at_the_start_and_keeps_to_its_size(
+    unit: type[Cell],
+) -> None:
+    layer, group = wired(unit, norm="layer", size=SIZE), wired(unit, norm="group")
+    frames = clip(3, dtype=torch.float64)
+    assert_equal(run(layer.double(), frames), run(group.double(), frames), 1e-10)
+    with pytest.raises(ValueError, match=r"size \(6, 5\), got \(5, 5\)"):
+        run(layer, clip(1, size=(5, 5), dtype=torch.float64))
+
+
+@unit_law
+def test_gradients_are_right(unit: type[Cell]) -> None:
+    core = wired(unit, layers=2, channels=2).double()
+    shape: Any = {"channels": 2, "size": (3, 4), "dtype": torch.float64}
+    frames = clip(2, **shape)
+    state = warm_state(core, **shape)
+    structure, leaves = tree_structure(state), tree_leaves(state)
+    names, parameters = zip(*core.named_parameters(), strict=True)
+
+    def numbers(*given: Tensor) -> tuple[Tensor, ...]:
+        weights = dict(zip(names, given[: len(names)], strict=True))
+        flow, *rest = given[len(names) :]
+        kept = structure.unflatten(rest[1:])
+        outputs = []
+        for frame in (flow, rest[0]):
+            output, kept = functional_call(core, weights, (frame, kept))
+            outputs.append(output)
+        return (*outputs, *tree_leaves(kept))
+
+    given = [tensor.detach().requires_grad_() for tensor in (*parameters, *frames, *leaves)]
+    assert torch.autograd.gradcheck(numbers, given, fast_mode=True)
+
+
+@unit_law
+def test_every_parameter_receives_a_gradient(unit: type[Cell]) -> None:
+    core = wired(unit)
+    outputs, _ = run(core, clip(3), warm_state(core))
+    # Squares: under a norm, a plain sum does not depend on the weights before it.
+    torch.stack(outputs).square().sum().backward()
+    for name, parameter in core.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name
+
+
+@unit_law
+def test_channels_last_stays_channels_last(unit: type[Cell]) -> None:
+    core = wired(unit).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    frames = [frame.to(memory_format=torch.channels_last) for frame in clip(3)]
+    outputs, state = run(core, frames)
+    for leaf in tree_leaves([core.init_state(frames[0]), outputs, state]):
+        assert leaf.is_contiguous(memory_format=torch.channels_last)
+    assert_equal(outputs, run(wired(unit), clip(3))[0], 1e-5)
+
+
+@unit_law
+def test_remat_gives_equal_outputs_and_gradients(unit: type[Cell]) -> None:
+    plain = wired(unit)
+    each = unit.wiring([Remat(cell) for cell in stacked(unit)])  # type: ignore[call-arg]
+    whole = Remat(wired(unit))
+    results = []
+    for core in (plain, each, whole):
+        core.double()
+        frames = [frame.requires_grad_() for frame in clip(3, dtype=torch.float64)]
+        state = tree_map(Tensor.requires_grad_, warm_state(core, torch.float64))
+        outputs, end = run(core, frames, state)
+        loss = torch.stack([leaf.square().sum() for leaf in tree_leaves([outputs, end])]).sum()
+        wanted = [*core.parameters(), *frames, *tree_leaves(state)]
+        results.append([outputs, end, torch.autograd.grad(loss, wanted, allow_unused=True)])
+    assert_equal(results[1], results[0], 1e-10)
+    assert_equal(results[2], results[0], 1e-10)
+
+
+@unit_law
+def test_deepcopy_and_state_dict_round_trip(unit: type[Cell]) -> None:
+    core, frames = wired(unit), clip(2)
+    expected = run(core, frames)
+    assert_equal(run(copy.deepcopy(core), frames), expected)
+    other = wired(unit)
+    for parameter in other.parameters():
+        torch.nn.init.normal_(parameter)
+    buffer = io.BytesIO()
+    torch.save(core.state_dict(), buffer)
+    buffer.seek(0)
+    other.load_state_dict(torch.load(buffer, weights_only=True))
+    assert_equal(run(other, frames), expected)
+
+
+def compiles_to_one_graph(core: Cell) -> None:
+    core.double()
+    frames = [frame.requires_grad_() for frame in clip(2, dtype=torch.float64)]
+    state = warm_state(core, torch.float64)
+    wanted = [frames[0], *core.parameters()]
+
+    def step(module: Any) -> Any:
+        output, end = module(frames[0], state)
+        return output, end, torch.autograd.grad(output.square().sum(), wanted)
+
+    torch.compiler.reset()
+    compiled = torch.compile(core, fullgraph=True, backend="aot_eager")
+    result, expected = step(compiled), step(core)
+    assert_equal(result, expected, 1e-10)
+    # The next step is the same graph: nothing in a state changes its kind from step to step.
+    with torch.compiler.set_stance("fail_on_recompile"):
+        compiled(frames[1], tree_map(Tensor.detach, result[1]))
+    torch.compiler.reset()
+
+
+@unit_law
+def test_compiles_to_one_graph(unit: type[Cell]) -> None:
+    compiles_to_one_graph(wired(unit, layers=2))
+
+
+@unit_law
+def test_remat_compiles_to_one_graph(unit: type[Cell]) -> None:
+    compiles_to_one_graph(Remat(wired(unit, layers=1)))
+
+
+@unit_law
+def test_exports(unit: type[Cell]) -> None:
+    core = wired(unit, layers=2)
+    (frame,), state = clip(1), warm_state(core)
+    exported = torch.export.export(core, (frame, state)).module()
+    assert_equal(exported(frame, state), core(frame, state), 1e-6)

@@ -1,0 +1,201 @@
+"""Every unit, in its wiring, against its naive twin: three layers, four frames, random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from naive import wiring as naive
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from vidpred import cells
+
+LAYERS, STEPS, BATCH, WIDTH, SIZE = 3, 4, 2, 4, (5, 6)
+NORMS: list[dict[str, Any]] = [{"norm": None}, {"norm": "group"}, {"norm": "layer", "size": SIZE}]
+
+Run = tuple[list[Tensor], list[Tensor]]  # outputs, leaves of the last state
+
+
+def randomise(module: nn.Module) -> None:
+    """Every weight is drawn, also those that start at 0 or 1, from a generator of its own."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            scale = 0.15 if parameter.dim() == 4 else 0.5  # kernels that keep the size of a map
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+
+
+def weights(wired: Any) -> list[dict[str, Tensor]]:
+    stack = wired if isinstance(wired, cells.Stack) else wired.stack
+    return [dict(cell.state_dict()) for cell in stack.cells]
+
+
+def build(unit: Callable[..., Any], in_channels: int, options: dict[str, Any]) -> Any:
+    widths = [in_channels] + [WIDTH] * (LAYERS - 1)
+    stacked = [unit(width, WIDTH, 3, **options) for width in widths]
+    wired = stacked[0].wiring(stacked).double()
+    randomise(wired)
+    return wired
+
+
+def check(
+    unit: Callable[..., Any],
+    in_channels: int,
+    options: dict[str, Any],
+    twin: Callable[[list[dict[str, Tensor]], list[Tensor], Any], Run],
+) -> None:
+    wired = build(unit, in_channels, options)
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=generator, dtype=torch.float64)
+
+    blank = torch.zeros(BATCH, in_channels, *SIZE, dtype=torch.float64)
+    frames = [draw(blank) for _ in range(STEPS)]
+    state = start = tree_map(draw, wired.init_state(blank))
+    outputs = []
+    with torch.no_grad():
+        for frame in frames:
+            top, state = wired(frame, state)
+            outputs.append(top)
+        expected_outputs, expected_state = twin(weights(wired), frames, start)
+    got, expected = [*outputs, *tree_leaves(state)], [*expected_outputs, *expected_state]
+    assert len(got) == len(expected)
+    for a, b in zip(got, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+
+def name(options: Any) -> str | None:
+    if not isinstance(options, dict):
+        return None
+    return (
+        "-".join(f"{key}={value}" for key, value in options.items() if key != "size") or "default"
+    )
+
+
+CONVLSTM: list[dict[str, Any]] = [
+    *({**norm, "forget_bias": bias} for norm, bias in product(NORMS, (0.0, 1.0))),
+    *({**norm, "peepholes": True} for norm in NORMS),
+    {"norm": None, "size": SIZE, "peepholes": True},
+    {},
+]
+
+
+@pytest.mark.parametrize("options", CONVLSTM, ids=name)
+def test_convlstm(options: dict[str, Any]) -> None:
+    constants = {key: options[key] for key in options.keys() & {"forget_bias"}}
+
+    def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:
+        H, C = [h for h, _ in state], [c for _, c in state]
+        outputs, H, C = naive.run_convlstm(layers, frames, H, C, **constants)
+        return outputs, tree_leaves(list(zip(H, C, strict=True)))
+
+    check(cells.ConvLSTMCell, 3, options, twin)
+
+
+@pytest.mark.parametrize("options", [*NORMS, {}], ids=name)
+def test_convgru(options: dict[str, Any]) -> None:
+    def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:
+        return naive.run_convgru(layers, frames, [h for (h,) in state])
+
+    check(cells.ConvGRUCell, 3, options, twin)
+
+
+STGRU = [*({**norm, "update_bias": bias} for norm, bias in product(NORMS, (0.0, 1.0))), {}]
+
+
+@pytest.mark.parametrize("options", STGRU, ids=name)
+def test_stgru(options: dict[str, Any]) -> None:
+    constants = {key: options[key] for key in options.keys() & {"update_bias"}}
+
+    def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:
+        return naive.run_stgru(layers, frames, [t for (t,) in state], **constants)
+
+    check(cells.STGRUCell, WIDTH, options, twin)
+
+
+STLSTM = [*({**norm, "forget_bias": bias} for norm, bias in product(NORMS, (0.0, 1.0))), {}]
+
+
+@pytest.mark.parametrize("options", STLSTM, ids=name)
+def test_stlstm(options: dict[str, Any]) -> None:
+    constants = {key: options[key] for key in options.keys() & {"forget_bias"}}
+
+    def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:
+        H, C = [h for h, _ in state.cells], [c for _, c in state.cells]
+        outputs, H, C, M = naive.run_stlstm(layers, frames, H, C, state.m, **constants)
+        return outputs, [*tree_leaves(list(zip(H, C, strict=True))), M]
+
+    check(cells.STLSTMCell, 3, options, twin)
+
+
+def history(state: Any, tau: int) -> tuple[naive.Grid, naive.Grid]:
+    """The states before the first frame, by time and layer."""
+    S, T = {}, {}
+    for k, layer in enumerate(state, start=1):
+        for age in range(tau):
+            S[-age, k - 1] = layer.past_s[-1 - age]
+            T[-age, k] = layer.past_t[-1 - age]
+    return S, T
+
+
+def last_states(S: naive.Grid, T: naive.Grid, tau: int) -> list[Tensor]:
+    times = range(STEPS - tau + 1, STEPS + 1)
+    return [
+        leaf
+        for k in range(1, LAYERS + 1)
+        for leaf in ([T[t, k] for t in times] + [S[t, k - 1] for t in times])
+    ]
+
+
+MAU: list[dict[str, Any]] = [
+    *({**norm, "tau": tau} for norm, tau in product(NORMS, (1, 2, 5))),
+    {"gamma": 1.0},
+    {"gamma": 0.3, "tau": 3, "scaled": False},
+    {},
+]
+
+
+@pytest.mark.parametrize("options", MAU, ids=name)
+def test_mau(options: dict[str, Any]) -> None:
+    tau = options.get("tau", 5)
+    constants = {key: options[key] for key in options.keys() & {"gamma", "scaled"}}
+
+    def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:
+        S, T = history(state, tau)
+        outputs, S, T = naive.run_mau(layers, frames, S, T, tau=tau, **constants)
+        return outputs, last_states(S, T, tau)
+
+    check(cells.MAUCell, WIDTH, options, twin)
+
+
+DOMAINS = (None, "temporal", "spatial")
+REFUSED = {(None, None), (None, "spatial"), ("temporal", None)}  # a convolution without use
+STAU: list[dict[str, Any]] = [
+    *({**norm, "tau": tau, "theta": tau} for norm, tau in product(NORMS, (1, 2, 5))),
+    *(
+        {"temporal_attention": temporal, "spatial_attention": spatial, "gamma": 0.5, "tau": 3}
+        for temporal, spatial in product(DOMAINS, DOMAINS)
+        if (temporal, spatial) not in REFUSED
+    ),
+    {"tau": 4, "theta": 2, "scaled": False},
+    {"gamma": 1.0},
+    {},
+]
+
+
+@pytest.mark.parametrize("options", STAU, ids=name)
+def test_stau(options: dict[str, Any]) -> None:
+    tau = options.get("tau", 5)
+    constants = {key: options[key] for key in options.keys() - {"tau", "norm", "size"}}
+
+    def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:
+        S, T = history(state, tau)
+        outputs, S, T = naive.run_stau(layers, frames, S, T, tau=tau, **constants)
+        return outputs, last_states(S, T, tau)
+
+    check(cells.STAUCell, WIDTH, options, twin)

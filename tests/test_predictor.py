@@ -1,0 +1,370 @@
+"""The time loop: forecasting, training and streaming are the same recurrence."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves
+
+from vidpred.cells import ConvGRUCell, STGRUCell
+from vidpred.models import Predictor, zoo
+
+CHANNELS = 2
+MODELS: dict[str, Callable[[], Predictor]] = {
+    "stau": lambda: zoo.stau(CHANNELS, 4, 2, kernel_size=3, tau=2),
+    "stau-recall": lambda: zoo.stau(CHANNELS, 4, 2, kernel_size=3, tau=2, recall=0.5, gamma=1.0),
+    "mau": lambda: zoo.mau(CHANNELS, 4, 2, kernel_size=3, tau=2),
+    "iprnn": lambda: zoo.iprnn(CHANNELS, 4, 2, kernel_size=3),
+    "predrnn": lambda: zoo.predrnn(CHANNELS, 4, 2, kernel_size=3),
+    "convlstm": lambda: zoo.convlstm(CHANNELS, 4, 2, kernel_size=3, patch=2),
+    "convgru": lambda: zoo.stacked(ConvGRUCell, CHANNELS, 4, 2, 3),
+}
+any_model = pytest.mark.parametrize("name", MODELS)
+
+
+def build(name: str, dtype: torch.dtype = torch.float64) -> Predictor:
+    torch.manual_seed(0)
+    return MODELS[name]().to(dtype)
+
+
+def clip(
+    steps: int, size: tuple[int, int] = (8, 8), batch: int = 2, dtype: torch.dtype = torch.float64
+) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(batch, steps, CHANNELS, *size, generator=generator, dtype=dtype)
+
+
+def stream(
+    model: Predictor, frames: Tensor, keep: Tensor, *, detach: bool = False
+) -> tuple[Tensor, list[Any]]:
+    """Sample by sample, step by step: the true frame where ``keep``, else the prediction of it."""
+    clips, states = [], []
+    for sample, kept in zip(frames, keep, strict=True):
+        state = model.init_state(sample[:1])
+        predictions: list[Tensor] = []
+        for t, is_kept in enumerate(kept):
+            frame = sample[t : t + 1] if t == 0 or is_kept else predictions[-1]
+            prediction, state = model.step(frame.detach() if detach else frame, state)
+            predictions.append(prediction)
+            states.append(state)
+        clips.append(torch.cat(predictions))
+    return torch.stack(clips), states
+
+
+def keep_first(batch: int, steps: int, context: int) -> Tensor:
+    """True frames up to ``context``, predictions after."""
+    return (torch.arange(steps) < context).expand(batch, steps)
+
+
+def close(a: Tensor, b: Tensor, tolerance: float = 1e-12) -> None:
+    torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
+
+
+@any_model
+@pytest.mark.parametrize("size", [(8, 8), (7, 9), (13, 6), (1, 1)], ids=str)
+@pytest.mark.parametrize(("context", "horizon"), [(1, 1), (3, 1), (1, 4), (2, 7)])
+def test_forward_any_size_and_horizon(
+    name: str, size: tuple[int, int], context: int, horizon: int
+) -> None:
+    frames = clip(context, size)
+    given = frames.clone()
+    with torch.no_grad():
+        predicted = build(name)(frames, horizon)
+    assert predicted.shape == (2, horizon, CHANNELS, *size)
+    assert predicted.dtype == torch.float64
+    assert predicted.isfinite().all()
+    assert torch.equal(frames, given)
+
+
+@any_model
+def test_forward_is_streaming(name: str) -> None:
+    model, context = build(name), clip(3, (7, 9))
+    with torch.no_grad():
+        keep = keep_first(2, 3 + 4 - 1, context=3)
+        expected, _ = stream(model, torch.cat([context, torch.full_like(context, 9.0)], 1), keep)
+        close(model(context, 4), expected[:, 2:])
+        close(model(context, 1), expected[:, 2:3])
+
+
+@any_model
+def test_rollout_with_true_frames_is_streaming(name: str) -> None:
+    model, frames = build(name), clip(6, (7, 9))
+    keep = torch.ones(2, 5, dtype=torch.bool)
+    with torch.no_grad():
+        close(model.rollout(frames, keep), stream(model, frames, keep)[0])
+
+
+@any_model
+def test_rollout_without_true_frames_after_the_context_is_forward(name: str) -> None:
+    model, frames = build(name), clip(7, (7, 9))
+    with torch.no_grad():
+        predicted = model.rollout(frames, keep_first(2, 6, context=3))
+        close(predicted[:, 2:], model(frames[:, :3], 4))
+        # And what comes after the context is never looked at.
+        frames[:, 3:] = float("nan")
+        close(model.rollout(frames, keep_first(2, 6, context=3)), predicted)
+
+
+@any_model
+@pytest.mark.parametrize("seed", range(3))
+def test_rollout_with_keep_by_sample_is_streaming(name: str, seed: int) -> None:
+    model, frames = build(name), clip(7, (7, 9), batch=3)
+    keep = torch.rand(3, 6, generator=torch.Generator().manual_seed(seed)) < 0.5
+    keep[:, 2], keep[:, 4] = True, False
+    with torch.no_grad():
+        predicted = model.rollout(frames, keep)
+        close(predicted, stream(model, frames, keep)[0])
+        keep[:, 0] = ~keep[:, 0]  # the first frame is always true
+        assert torch.equal(model.rollout(frames, keep), predicted)
+
+
+@any_model
+def test_shortest_rollout(name: str) -> None:
+    model, frames = build(name), clip(2)
+    with torch.no_grad():
+        predicted = model.rollout(frames, torch.zeros(2, 1, dtype=torch.bool))
+        close(predicted, model(frames[:, :1], 1))
+
+
+@any_model
+def test_a_prediction_depends_on_frames_so_far_and_on_none_after(name: str) -> None:
+    model = build(name)
+    keep = torch.tensor([[True, True, False, True, True], [True, False, False, False, True]])
+    frames = clip(6).requires_grad_()
+    predicted = model.rollout(frames, keep)
+    for t in range(5):
+        (gradient,) = torch.autograd.grad(predicted[:, t].square().sum(), frames, retain_graph=True)
+        for b in range(2):
+            for s in range(6):
+                entered = s == 0 or (s <= t and bool(keep[b, s]))
+                assert bool(gradient[b, s].any()) == entered, (t, b, s)
+
+
+@any_model
+def test_samples_are_independent(name: str) -> None:
+    model, frames = build(name), clip(5, batch=3)
+    keep = torch.rand(3, 4, generator=torch.Generator().manual_seed(0)) < 0.5
+    with torch.no_grad():
+        together = model.rollout(frames, keep)
+        for b in range(3):
+            close(model.rollout(frames[b : b + 1], keep[b : b + 1]), together[b : b + 1])
+
+
+@any_model
+def test_gradients_pass_through_the_frames_fed_back(name: str) -> None:
+    model, frames = build(name), clip(5, batch=1)
+    keep = keep_first(1, 4, context=2)
+
+    def gradients(predicted: Tensor) -> Tensor:
+        loss = (predicted - frames[:, 1:]).square().mean()
+        return torch.cat([g.flatten() for g in torch.autograd.grad(loss, [*model.parameters()])])
+
+    expected = gradients(stream(model, frames, keep)[0])
+    cut = gradients(stream(model, frames, keep, detach=True)[0])
+    assert (expected - cut).abs().max() > 1e-9
+    close(gradients(model.rollout(frames, keep)), expected)
+
+
+@any_model
+def test_every_parameter_of_a_model_is_trained(name: str) -> None:
+    model, frames = build(name), clip(5)
+    model.rollout(frames, keep_first(2, 4, context=2)).square().sum().backward()
+    for label, parameter in model.named_parameters():
+        assert parameter.grad is not None, label
+        assert parameter.grad.any(), label
+
+
+@pytest.mark.parametrize("size", [(6, 9), (5, 4), (3, 3)])
+def test_frames_are_padded_with_their_border_and_predictions_cropped(
+    size: tuple[int, int],
+) -> None:
+    model, frames = build("iprnn"), clip(3, size)
+    height, width = size
+    whole = F.pad(frames.flatten(0, 1), (0, -width % 4, 0, -height % 4), mode="replicate")
+    with torch.no_grad():
+        expected = model(whole.unflatten(0, (2, 3)), 1)[..., :height, :width]
+        close(model(frames, 1), expected)
+
+
+def test_recall_shows_the_decoder_the_encoder_s_features() -> None:
+    torch.manual_seed(0)
+    plain = zoo.stacked(STGRUCell, CHANNELS, 4, 2, 2).double()
+    recalling = zoo.stacked(STGRUCell, CHANNELS, 4, 2, 2, recall=1.0).double()
+    recalling.load_state_dict(plain.state_dict())
+    frames = clip(3)
+    seen: list[int] = []
+    for model in (plain, recalling):
+        model.decoder.register_forward_pre_hook(lambda _, given: seen.append(len(given[1])))
+    with torch.no_grad():
+        assert not torch.allclose(plain(frames, 1), recalling(frames, 1))
+        assert seen == [0, 3]
+        # The finest feature map is recalled at the end: one pixel of it moves its own pixel.
+        frame = frames[:, -1]
+        features = recalling.encoder(frame)
+        top = torch.zeros_like(features[-1])
+        with_all = recalling.decoder(top, features)
+        features[0][..., 3, 5] += 1.0
+        moved = (recalling.decoder(top, features) - with_all).abs().amax(dim=(0, 1))
+    assert moved.nonzero().tolist() == [[3, 5]]
+
+
+def calls(model: Predictor) -> dict[str, int]:
+    counts = {"encoder": 0, "decoder": 0}
+
+    def count(part: str) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            counts[part] += 1
+
+        return hook
+
+    model.encoder.register_forward_hook(count("encoder"))
+    model.decoder.register_forward_hook(count("decoder"))
+    return counts
+
+
+@any_model
+def test_frames_are_encoded_and_decoded_together_where_they_can_be(name: str) -> None:
+    frames, keep = clip(6), torch.ones(2, 5, dtype=torch.bool)
+    keep[0, 3] = False
+    with torch.no_grad():
+        counts = calls(model := build(name))
+        model(frames, 1)
+        assert counts == {"encoder": 1, "decoder": 1}
+        counts = calls(model := build(name))
+        model(frames, 4)  # three predictions enter again
+        assert counts == {"encoder": 1 + 3, "decoder": 3 + 1}
+        counts = calls(model := build(name))
+        model.rollout(frames, keep)  # one step has to wait for a prediction
+        assert counts == {"encoder": 2, "decoder": 2}
+
+
+@any_model
+def test_under_autocast_the_state_stays_in_float32(name: str) -> None:
+    model, frames = build(name, torch.float32), clip(3, dtype=torch.float32)
+    keep = keep_first(2, 2, context=1)
+    with torch.no_grad():
+        exact, exact_rollout = model(frames, 4), model.rollout(frames, keep)
+        with torch.autocast("cpu", torch.bfloat16):
+            state, frame = model.init_state(frames[:, 0]), frames[:, 0]
+            for _ in range(4):
+                frame, state = model.step(frame, state)
+                assert {leaf.dtype for leaf in tree_leaves(state)} == {torch.float32}
+            predicted, rolled = model(frames, 4), model.rollout(frames, keep)
+    assert frame.dtype == predicted.dtype == rolled.dtype == torch.float32
+    assert 0 < (predicted - exact).abs().max() < 0.1
+    assert 0 < (rolled - exact_rollout).abs().max() < 0.1
+
+
+@any_model
+def test_runs_in_bfloat16(name: str) -> None:
+    model = build(name, torch.bfloat16)
+    with torch.no_grad():
+        predicted = model(clip(2, dtype=torch.bfloat16), 2)
+    assert predicted.dtype == torch.bfloat16
+    assert predicted.isfinite().all()
+
+
+@any_model
+def test_weights_and_feature_maps_are_channels_last(name: str) -> None:
+    model, frames = build(name), clip(4)
+
+    def channels_last(tensor: Tensor) -> bool:
+        return tensor.is_contiguous(memory_format=torch.channels_last)
+
+    assert all(channels_last(weight) for weight in model.parameters() if weight.dim() == 4)
+    risen: list[Tensor] = []
+    model.core.register_forward_hook(lambda *given: risen.extend(tree_leaves(given[2])))
+    with torch.no_grad():
+        predicted = model(frames, 3)
+        assert risen
+        assert all(channels_last(tensor) for tensor in risen)
+        # In whatever layout the frames come.
+        other = frames.permute(1, 0, 3, 4, 2).contiguous().permute(1, 0, 4, 2, 3)
+        close(model(other, 3), predicted)
+        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        close(model(frames, 3), predicted)
+
+
+@any_model
+def test_forward_exports_for_a_horizon(name: str) -> None:
+    model, context = build(name), clip(2, (7, 9))
+    exported = torch.export.export(model, (context,), {"horizon": 2}).module()
+    with torch.no_grad():
+        close(exported(context, horizon=2), model(context, horizon=2))
+        again = clip(3, (7, 9))[:, 1:]
+        close(exported(again, horizon=2), model(again, horizon=2))
+
+
+@pytest.mark.parametrize("name", ["stau-recall", "iprnn", "predrnn"])
+def test_step_compiles(name: str) -> None:
+    model, frames = build(name), clip(3, (7, 9))
+    torch.compiler.reset()
+    step = torch.compile(model.step, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        state = expected_state = model.init_state(frames[:, 0])
+        predicted, state = step(frames[:, 0], state)
+        with torch.compiler.set_stance("fail_on_recompile"):
+            predicted, state = step(frames[:, 1], state)
+        for frame in (frames[:, 0], frames[:, 1]):
+            expected, expected_state = model.step(frame, expected_state)
+    torch.compiler.reset()
+    got, wanted = tree_leaves([predicted, state]), tree_leaves([expected, expected_state])
+    for a, b in zip(got, wanted, strict=True):
+        close(a, b)
+
+
+def test_deepcopy_predicts_the_same() -> None:
+    model, context = build("iprnn"), clip(2)
+    with torch.no_grad():
+        assert torch.equal(copy.deepcopy(model)(context, 2), model(context, 2))
+
+
+def with_value(frames: Tensor, value: float) -> Tensor:
+    frames = frames.clone()
+    frames[1, 1, 0, 2, 2] = value
+    return frames
+
+
+GOOD = clip(3)
+ALL = torch.ones(2, 2, dtype=torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda m: m(GOOD[0], 1), r"must be \(B, T, C, H, W\), got shape \(3, 2, 8, 8\)"),
+        (lambda m: m(GOOD[None], 1), r"got shape \(1, 2, 3, 2, 8, 8\)"),
+        (lambda m: m(GOOD[:, :, :1], 1), r"built for 2 channel.*\(2, 3, 1, 8, 8\)"),
+        (lambda m: m(GOOD.transpose(1, 2), 1), r"built for 2 channel.*\(2, 2, 3, 8, 8\)"),
+        (lambda m: m((GOOD * 255).to(torch.uint8), 1), r"floats in \[0, 1\], got torch.uint8"),
+        (lambda m: m(GOOD * 255, 1), r"must lie in \[0, 1\], got values in \[.*, 25\d\.\d*\]"),
+        (lambda m: m(with_value(GOOD, -0.25), 1), r"must lie in \[0, 1\], .* \[-0.25, "),
+        (lambda m: m(with_value(GOOD, float("nan")), 1), r"must lie in \[0, 1\], .* nan"),
+        (lambda m: m(with_value(GOOD, float("inf")), 1), r"must lie in \[0, 1\], .* inf"),
+        (lambda m: m(GOOD[:, :0], 1), r"not be empty, got shape \(2, 0, 2, 8, 8\)"),
+        (lambda m: m(GOOD[:0], 1), r"not be empty, got shape \(0, 3, 2, 8, 8\)"),
+        (lambda m: m(GOOD, 0), "horizon must be at least 1 .* got 0"),
+        (lambda m: m(GOOD, -3), "horizon must be at least 1 .* got -3"),
+        (lambda m: m.rollout(GOOD[0], ALL), r"must be \(B, T, C, H, W\), got shape"),
+        (lambda m: m.rollout(GOOD[:, :, :1], ALL), "built for 2 channel"),
+        (lambda m: m.rollout(GOOD.to(torch.uint8), ALL), r"floats in \[0, 1\], got torch.uint8"),
+        (lambda m: m.rollout(GOOD[:, :1], ALL[:, :0]), "T at least 2"),
+        (lambda m: m.rollout(GOOD, ALL[:1]), r"keep must be .* \(1, 2\), torch.bool and \(2, 3, 2, 8, 8\)"),
+        (lambda m: m.rollout(GOOD, ALL[:, :1]), r"keep must be .* \(2, 1\), torch.bool and \(2, 3, 2, 8, 8\)"),
+        (lambda m: m.rollout(GOOD, ALL[0]), r"keep must be .* \(2,\), torch.bool and \(2, 3, 2, 8, 8\)"),
+        (lambda m: m.rollout(GOOD, ALL.double()), "keep must be .*bool.* torch.float64"),
+        (lambda m: m.step(GOOD[0, 0], None), r"\(B, C, H, W\), got shape \(2, 8, 8\)"),
+        (lambda m: m.step(GOOD, None), r"\(B, C, H, W\), got shape \(2, 3, 2, 8, 8\)"),
+        (lambda m: m.step(GOOD[:, 0, :1], None), "built for 2 channel"),
+    ],
+)
+def test_what_a_predictor_refuses(call: Callable[[Predictor], Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says) as error:
+        call(build("iprnn"))
+    assert "\n" not in str(error.value)

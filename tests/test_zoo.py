@@ -1,0 +1,232 @@
+"""The published models: their settings, their sizes, and IPRNN against its naive twin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from naive.iprnn import iprnn as naive_iprnn
+from torch import nn
+
+from vidpred import cells
+from vidpred.models import Predictor, zoo
+
+MODELS: dict[str, Callable[..., Predictor]] = {
+    "stau": zoo.stau,
+    "mau": zoo.mau,
+    "iprnn": zoo.iprnn,
+    "predrnn": zoo.predrnn,
+    "convlstm": zoo.convlstm,
+}
+UNITS = [getattr(cells, name) for name in cells.__all__ if name.endswith("Cell") and name != "Cell"]
+any_model = pytest.mark.parametrize("name", MODELS)
+any_unit = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.__name__)
+
+
+def conv(in_channels: int, out_channels: int, kernel: int, bias: bool = True) -> int:
+    return in_channels * out_channels * kernel**2 + (out_channels if bias else 0)
+
+
+def normed(in_channels: int, out_channels: int, kernel: int) -> int:
+    """A convolution and the scale and shift of its norm."""
+    return conv(in_channels, out_channels, kernel) + 2 * out_channels
+
+
+def frame(channels: int, scales: int) -> int:
+    """Encoder and decoder of the papers' comparison, on one-channel frames."""
+    encoder = conv(1, channels, 1) + scales * conv(channels, channels, 3)
+    decoder = scales * conv(channels, channels, 3) + conv(channels, 1, 1)
+    return encoder + decoder
+
+
+def stlstm(in_channels: int) -> int:
+    x, h, m = conv(in_channels, 7 * 128, 5), conv(128, 4 * 128, 5), conv(128, 3 * 128, 5)
+    return x + h + m + conv(2 * 128, 128, 5) + conv(2 * 128, 128, 1, bias=False)
+
+
+def convlstm(in_channels: int) -> int:
+    return conv(in_channels, 4 * 128, 5) + conv(128, 4 * 128, 5)
+
+
+# Two hats of one gate each, two fusions of three gates each.
+STAU_UNIT = 2 * normed(64, 64, 5) + 2 * normed(64, 3 * 64, 5)
+STGRU_UNIT = 2 * normed(64, 4 * 64, 5)
+TO_PATCHES = conv(128, 16, 1, bias=False)
+PARAMETERS = {
+    "stau": 4 * STAU_UNIT + frame(64, 2),
+    "mau": 4 * STAU_UNIT + frame(64, 2),
+    "iprnn": 4 * STGRU_UNIT + conv(2 * 64, 64, 1) + frame(64, 2),
+    "predrnn": stlstm(16) + 3 * stlstm(128) + TO_PATCHES,
+    "convlstm": convlstm(16) + 3 * convlstm(128) + TO_PATCHES,
+}
+
+
+@any_model
+def test_defaults_have_the_papers_size_and_forecast_odd_frames(name: str) -> None:
+    model = MODELS[name]()
+    assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[name]
+    with torch.no_grad():
+        assert model(torch.rand(1, 2, 1, 9, 7), horizon=2).shape == (1, 2, 1, 9, 7)
+
+
+def convolution_weights(module: nn.Module) -> int:
+    return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Conv2d))
+
+
+# (width, what the papers print, in 2**20, what they count beside the convolutions in use):
+# STAU's Table 6 at 64 channels, STIP's Table VII at 128 (where eight 5x5 convolutions are 3.125).
+PUBLISHED: dict[str, tuple[int, float, int]] = {
+    "ConvLSTMCell": (64, 0.98, conv(2 * 64, 64, 5, bias=False)),  # an output gate without use
+    "STLSTMCell": (64, 1.57, 0),
+    "MAUCell": (64, 0.78, 0),
+    "STAUCell": (64, 0.78, 0),
+    "ConvGRUCell": (128, 2.34, 0),
+    "STGRUCell": (128, 3.14, 0),
+}
+GATES = {  # square kernels of 5x5, and of 1x1, from `width` channels to `width` channels
+    "ConvLSTMCell": (4 + 4, 0),
+    "STLSTMCell": (7 + 4 + 3 + 2, 2),
+    "MAUCell": (1 + 1 + 3 + 3, 0),
+    "STAUCell": (1 + 1 + 3 + 3, 0),
+    "ConvGRUCell": (3 + 2 + 1, 0),
+    "STGRUCell": (4 + 4, 0),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_units_have_the_published_size(name: str) -> None:
+    width, published, beside = PUBLISHED[name]
+    fives, ones = GATES[name]
+    count = convolution_weights(getattr(cells, name)(width, width))
+    assert count == (25 * fives + ones) * width**2
+    assert (count + beside) / 2**20 == pytest.approx(published, rel=0.006)
+
+
+def test_patch_models_have_the_published_size() -> None:
+    # OpenSTL prints 23.8M and 15.0M; its ConvLSTM holds ST-LSTM's output convolutions, unused.
+    assert round(convolution_weights(zoo.predrnn()) / 1e6, 1) == 23.8
+    unused = 4 * (conv(2 * 128, 128, 5, bias=False) + conv(2 * 128, 128, 1, bias=False))
+    assert (convolution_weights(zoo.convlstm()) + unused) / 1e6 == pytest.approx(15.0, abs=0.1)
+
+
+def layers(model: Predictor) -> Any:
+    core: Any = model.core
+    return core.cells if isinstance(core, cells.Stack) else core.stack.cells
+
+
+def test_defaults_are_the_papers_settings() -> None:
+    made = {name: make() for name, make in MODELS.items()}
+    assert {name: type(layers(model)[0]) for name, model in made.items()} == {
+        "stau": cells.STAUCell,
+        "mau": cells.MAUCell,
+        "iprnn": cells.STGRUCell,
+        "predrnn": cells.STLSTMCell,
+        "convlstm": cells.ConvLSTMCell,
+    }
+    for model in made.values():
+        assert len(layers(model)) == 4
+        assert {m.kernel_size for m in layers(model).modules() if isinstance(m, nn.Conv2d)} <= {
+            (5, 5),
+            (1, 1),
+        }
+        encoder: Any = model.encoder
+        assert encoder.stride == 4
+    for cell in layers(made["stau"]):
+        assert (cell.tau, cell.theta, cell.gamma, cell.scaled) == (5, 5, 0.0, True)
+    for cell in layers(made["mau"]):
+        assert (cell.tau, cell.gamma, cell.scaled) == (5, 0.0, True)
+    recalls = {name: model.decoder.recall for name, model in made.items()}
+    assert recalls == {"stau": 0, "mau": 0, "iprnn": 1, "predrnn": 0, "convlstm": 0}
+
+
+def test_arguments_arrive() -> None:
+    model = zoo.stau(3, 8, 16, 3, kernel_size=3, tau=2, theta=4, gamma=1.0, recall=0.5)
+    encoder: Any = model.encoder
+    assert (encoder.stride, model.decoder.recall, len(layers(model))) == (8, 0.5, 16)
+    for cell in layers(model):
+        assert (cell.tau, cell.theta, cell.gamma) == (2, 4, 1.0)
+        assert cell.conv_t[0].weight.shape == (24, 8, 3, 3)
+    with torch.no_grad():
+        assert model(torch.rand(1, 1, 3, 9, 17), horizon=1).shape == (1, 1, 3, 9, 17)
+    model = zoo.mau(hidden_channels=8, tau=2, gamma=1.0)
+    assert {(cell.tau, cell.gamma) for cell in layers(model)} == {(2, 1.0)}
+    model = zoo.convlstm(3, 8, 2, patch=2, forget_bias=0.0)
+    assert layers(model)[0].conv_x[0].weight.shape == (32, 12, 5, 5)
+    assert {cell.forget_bias for cell in layers(model)} == {0.0}
+
+
+@any_unit
+def test_any_unit_makes_a_model(unit: Any) -> None:
+    torch.manual_seed(0)
+    model = zoo.stacked(partial(unit, kernel_size=3), 1, 4, 2, recall=0.5)
+    assert [type(cell) for cell in layers(model)] == [unit, unit]
+    assert isinstance(model.core, unit.wiring)
+    frames = torch.rand(2, 4, 1, 9, 7)
+    predicted = model.rollout(frames, torch.zeros(2, 3, dtype=torch.bool))
+    assert predicted.shape == (2, 3, 1, 9, 7)
+    predicted.square().sum().backward()
+    for label, parameter in model.named_parameters():
+        assert parameter.grad is not None, label
+        assert parameter.grad.isfinite().all(), label
+
+
+@any_model
+def test_layer_norm_ties_a_model_to_its_size(name: str) -> None:
+    model = MODELS[name](hidden_channels=4, layers=2, norm="layer", size=(30, 22))
+    with torch.no_grad():
+        assert model(torch.rand(1, 2, 1, 30, 22), horizon=1).shape == (1, 1, 1, 30, 22)
+        with pytest.raises(ValueError, match=r"size \(8, 6\), got \(8, 7\)"):
+            model(torch.rand(1, 2, 1, 30, 28), horizon=1)
+
+
+@pytest.mark.parametrize("recall", [0.0, 1.0, 0.3])
+def test_iprnn_is_its_naive_twin(recall: float) -> None:
+    torch.manual_seed(0)
+    model = zoo.iprnn(2, 4, 3, 2, kernel_size=3, recall=recall).double()
+    frames = torch.rand(2, 3, 2, 8, 12, dtype=torch.float64)
+    with torch.no_grad():
+        expected = naive_iprnn(
+            dict(model.state_dict()),
+            [dict(cell.state_dict()) for cell in layers(model)],
+            list(frames.unbind(1)),
+            horizon=3,
+            recall=recall,
+        )
+        predicted = model(frames, horizon=3)
+    torch.testing.assert_close(predicted, torch.stack(expected, dim=1), rtol=0, atol=1e-10)
+
+
+@any_model
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"layers": 0}, "at least one layer, got layers=0"),
+        ({"layers": -1}, "at least one layer, got layers=-1"),
+        ({"kernel_size": 4}, "kernel_size must be odd .* got 4"),
+        ({"norm": "batch"}, "norm must be 'group', 'layer' or None, got 'batch'"),
+        ({"norm": "layer"}, r"norm='layer' needs size=\(H, W\)"),
+    ],
+    ids=str,
+)
+def test_what_every_model_refuses(name: str, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says) as error:
+        MODELS[name](**{"hidden_channels": 4, **options})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: zoo.stacked(cells.STGRUCell, layers=0), "at least one layer, got layers=0"),
+        (lambda: zoo.stau(tau=0), "tau must be at least 1 .* got 0"),
+        (lambda: zoo.stau(theta=0), "theta must be at least 1 .* got 0"),
+        (lambda: zoo.mau(tau=-1), "tau must be at least 1 .* got -1"),
+    ],
+)
+def test_what_one_model_refuses(make: Callable[[], Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says) as error:
+        make()
+    assert "\n" not in str(error.value)
