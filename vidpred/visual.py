@@ -1,0 +1,337 @@
+"""Pictures and tables of predictions: film strips, animations, per-step tables and curves."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from torch import Tensor
+
+from vidpred.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PerStep: TypeAlias = Mapping[str, "Sequence[float] | Tensor"]
+
+_ERROR_COLOURS = "inferno"
+_KNOWN, _PREDICTED = "#7f7f7f", "#e07b00"
+
+
+def filmstrip(context: Tensor, truth: Tensor, prediction: Tensor) -> Figure:
+    """Draw one sequence as rows of frames: inputs, truth, prediction and absolute error.
+
+    Frames are labelled with their time step from t=1. The error is averaged over channels; its
+    colours span zero to the largest error. Of more than 20 frames, 20 spread evenly are shown.
+
+    Args:
+        context: Known frames ``(T_in, C, H, W)`` in [0, 1], grey (C=1) or colour (C=3).
+        truth: True future frames ``(T_out, C, H, W)``.
+        prediction: Predicted frames, same shape as ``truth``; clipped to [0, 1].
+
+    Returns:
+        A figure to save with :func:`save_figure` or to hand to a logger.
+
+    Raises:
+        ValueError: If shapes do not fit together or a value is not finite.
+
+    Example:
+        >>> import torch
+        >>> known, future = torch.rand(4, 1, 16, 16), torch.rand(3, 1, 16, 16)
+        >>> figure = filmstrip(known, future, 0.5 * future)
+        >>> len(figure.axes)  # the frames, and the scale of the error
+        2
+    """
+    from matplotlib.figure import Figure
+
+    known, true, predicted, error = _frames(context, truth, prediction)
+    largest = float(error.max()) or 1.0
+    inputs, outputs = _spread(len(known)), _spread(len(true))
+    rows = [
+        ("inputs", known[inputs], [t + 1 for t in inputs]),
+        ("truth", true[outputs], [len(known) + t + 1 for t in outputs]),
+        ("prediction", predicted[outputs], []),
+        ("error", error[outputs], []),
+    ]
+
+    # One set of axes covers the figure, with inches as its unit.
+    columns = max(len(inputs), len(outputs))
+    width = min(2.0, max(1.0, 10 / columns))
+    height = width * known.shape[1] / known.shape[2]
+    gap, caption, left, right = 1 / 16, 1 / 4, 1.0, 3 / 4
+    figure_width = left + columns * (width + gap) + right
+    figure_height = gap + len(rows) * (height + gap) + 2 * caption + gap
+    figure = Figure(figsize=(figure_width, figure_height), dpi=128, facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    y = gap
+    for name, frames, times in rows:
+        y += caption if times else 0
+        axes.text(left - 0.12, y + height / 2, name, ha="right", va="center", fontsize=11)
+        for column, frame in enumerate(frames):
+            x = left + column * (width + gap)
+            image = axes.imshow(
+                frame,
+                extent=(x, x + width, y + height, y),
+                cmap=_ERROR_COLOURS,
+                vmin=0,
+                vmax=largest,
+            )
+            if times:
+                label = f"t={times[column]}"
+                axes.text(x + width / 2, y - 0.05, label, ha="center", va="bottom", fontsize=9)
+        y += height + gap
+    axes.set(xlim=(0, figure_width), ylim=(figure_height, 0))
+    bottom = 1 - (y - gap) / figure_height
+    x = (left + len(outputs) * (width + gap) + gap) / figure_width
+    bar = figure.add_axes((x, bottom, 1 / 8 / figure_width, height / figure_height))
+    figure.colorbar(image, cax=bar, ticks=[0, largest], format="%.2g")
+    bar.tick_params(labelsize=9, length=2)
+    return figure
+
+
+def gif(context: Tensor, truth: Tensor, prediction: Tensor, path: str | os.PathLike[str]) -> None:
+    """Write one sequence as an animation of truth, prediction and absolute error, side by side.
+
+    During the known frames the prediction panel repeats the input and both frame and caption are
+    grey; they turn orange when prediction starts. The file is written whole or not at all.
+
+    Args:
+        context: Known frames ``(T_in, C, H, W)`` in [0, 1], grey (C=1) or colour (C=3).
+        truth: True future frames ``(T_out, C, H, W)``.
+        prediction: Predicted frames, same shape as ``truth``; clipped to [0, 1].
+        path: The GIF file.
+
+    Raises:
+        ValueError: If shapes do not fit together or a value is not finite.
+
+    Example:
+        >>> import tempfile, torch
+        >>> known, future = torch.rand(4, 1, 16, 16), torch.rand(3, 1, 16, 16)
+        >>> path = os.path.join(tempfile.mkdtemp(), "prediction.gif")
+        >>> gif(known, future, 0.5 * future, path)
+        >>> from PIL import Image
+        >>> Image.open(path).n_frames
+        7
+    """
+    from matplotlib import colormaps
+    from PIL import Image, ImageDraw, ImageFont
+
+    *clips, error = _frames(context, truth, prediction)
+    known, true, predicted = (np.rint(255 * clip).astype(np.uint8) for clip in clips)
+    largest = float(error.max()) or 1.0
+    heat = colormaps[_ERROR_COLOURS](error / largest, bytes=True)[..., :3]
+    panels = [
+        ("truth", np.concatenate([known, true])),
+        ("prediction", np.concatenate([known, predicted])),
+        (f"error, 0 to {largest:.2g}", np.concatenate([np.zeros_like(known), heat])),
+    ]
+
+    rows, columns = known.shape[1:3]
+    factor = max(1, round(192 / columns)) if columns < 400 else 400 / columns
+    width, height = round(columns * factor), round(rows * factor)
+    resampling = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS
+    font = ImageFont.load_default(size=15)
+    margin, border, caption = 14, 3, 26
+    size = (margin + len(panels) * (width + margin), 2 * caption + height + margin)
+    pictures = []
+    for t in range(len(known) + len(true)):
+        colour = _PREDICTED if t >= len(known) else _KNOWN
+        picture = Image.new("RGB", size, "white")
+        draw = ImageDraw.Draw(picture)
+        state = "predicted" if t >= len(known) else "input"
+        draw.text((margin, 7), f"t={t + 1}  {state}", fill=colour, font=font)
+        for panel, (name, frames) in enumerate(panels):
+            x, y = margin + panel * (width + margin), 2 * caption
+            draw.text((x, caption + 2), name, fill="black", font=font)
+            edge = (x - border, y - border, x + width + border - 1, y + height + border - 1)
+            draw.rectangle(edge, outline=colour, width=border)
+            image = Image.fromarray(frames[t])
+            picture.paste(image.resize((width, height), resampling), (x, y))
+        # Pillow's plain palette drops the colours of small objects. K-means keeps them; it stops
+        # when under one pixel in a hundred changes, since the rest costs seconds a picture.
+        pictures.append(picture.quantize(256, kmeans=size[0] * size[1] // 100))
+    durations = [200] * (len(pictures) - 1) + [1000]  # the pause shows where it starts again
+    with replacing(path) as temporary:
+        pictures[0].save(
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=pictures[1:],
+            duration=durations,
+            loop=0,
+        )
+
+
+def metric_table(per_step: PerStep) -> str:
+    """Format metrics as a plain-text table: one row per predicted step, then the mean.
+
+    Args:
+        per_step: For every column name the values of steps 1..T; all of one length.
+
+    Returns:
+        The table, without a final line break.
+
+    Raises:
+        ValueError: If there are no values or columns differ in length.
+
+    Example:
+        >>> print(metric_table({"MSE": [20.5, 31.25], "SSIM": [0.9512, 0.93]}))
+        step    MSE    SSIM
+           1  20.50  0.9512
+           2  31.25  0.9300
+        mean  25.88  0.9406
+    """
+    steps, columns = _with_mean(per_step)
+    cells = [["step", *steps]]
+    for name, values in columns.items():
+        largest = max((abs(value) for value in values if math.isfinite(value)), default=0)
+        magnitude = math.floor(math.log10(largest)) if largest else 0
+        decimals = min(max(3 - magnitude, 0), 9)
+        cells.append([name, *(f"{value:.{decimals}f}" for value in values)])
+    widths = [max(map(len, column)) for column in cells]
+    padded = ([cell.rjust(w) for cell in column] for column, w in zip(cells, widths, strict=True))
+    return "\n".join("  ".join(line) for line in zip(*padded, strict=True))
+
+
+def write_csv(per_step: PerStep, path: str | os.PathLike[str]) -> None:
+    """Write the rows of :func:`metric_table` as CSV, in full precision; whole or not at all.
+
+    Args:
+        per_step: For every column name the values of steps 1..T; all of one length.
+        path: The CSV file.
+
+    Raises:
+        ValueError: If there are no values or columns differ in length.
+
+    Example:
+        >>> import tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "metrics.csv")
+        >>> write_csv({"MSE": [20.5, 31.25]}, path)
+        >>> print(open(path).read().strip())
+        step,MSE
+        1,20.5
+        2,31.25
+        mean,25.875
+    """
+    steps, columns = _with_mean(per_step)
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["step", *columns])
+        writer.writerows(zip(steps, *columns.values(), strict=True))
+
+
+def plot_curves(models: Mapping[str, PerStep]) -> Figure:
+    """Plot metrics over the predicted steps: a panel per metric, a line per model.
+
+    Args:
+        models: For every model name its metrics, as :func:`metric_table` takes them. Models may
+            differ in metrics and in length.
+
+    Returns:
+        A figure to save with :func:`save_figure` or to hand to a logger.
+
+    Raises:
+        ValueError: If there are no values or columns of a model differ in length.
+
+    Example:
+        >>> figure = plot_curves(
+        ...     {"stgru": {"SSIM": [0.95, 0.93]}, "copy last frame": {"SSIM": [0.8, 0.6]}}
+        ... )
+        >>> [line.get_label() for line in figure.axes[0].lines]
+        ['stgru', 'copy last frame']
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    tables = {model: _with_mean(per_step)[1] for model, per_step in models.items()}
+    metrics = list(dict.fromkeys(name for table in tables.values() for name in table))
+    if not metrics:
+        raise ValueError("expected the metrics of at least one model, got none")
+    columns = min(len(metrics), 3)
+    rows = math.ceil(len(metrics) / columns)
+    figure = Figure(figsize=(4.2 * columns, 3.4 * rows), dpi=128, layout="constrained")
+    lines = {}
+    for index, metric in enumerate(metrics):
+        axes = figure.add_subplot(rows, columns, index + 1)
+        for colour, (model, table) in enumerate(tables.items()):
+            if metric in table:
+                values = table[metric][:-1]
+                steps = range(1, len(values) + 1)
+                (lines[model],) = axes.plot(steps, values, f"C{colour}o-", ms=3.5, label=model)
+        axes.set(title=metric, xlabel="predicted step")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(color="#e5e5e5")
+        axes.spines[["top", "right"]].set_visible(False)
+    if len(lines) > 1:
+        figure.legend(
+            handles=list(lines.values()), loc="outside lower center", ncols=4, frameon=False
+        )
+    return figure
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Save a figure, whole or not at all.
+
+    Args:
+        figure: A figure of this module or any other of matplotlib's.
+        path: The picture; its suffix gives the format.
+
+    Raises:
+        ValueError: If matplotlib cannot write that format.
+
+    Example:
+        >>> import tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "curves.png")
+        >>> save_figure(plot_curves({"stgru": {"SSIM": [0.95, 0.93]}}), path)
+        >>> os.path.exists(path)
+        True
+    """
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=temporary.suffix[1:] or "png")
+
+
+def _frames(
+    context: Tensor, truth: Tensor, prediction: Tensor
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the three clips as RGB ``(T, H, W, 3)`` and the error ``(T_out, H, W)``."""
+    clips = {"context": context, "truth": truth, "prediction": prediction}
+    for name, clip in clips.items():
+        if clip.ndim != 4 or clip.shape[1] not in (1, 3) or clip.numel() == 0:
+            raise ValueError(
+                f"{name} must be one sequence (T, C, H, W), grey or colour, got shape "
+                f"{tuple(clip.shape)}"
+            )
+        if not clip.isfinite().all():
+            raise ValueError(f"{name} holds values that are not finite: nothing to draw")
+    if truth.shape != prediction.shape or context.shape[1:] != truth.shape[1:]:
+        shapes = ", ".join(f"{name} {tuple(clip.shape)}" for name, clip in clips.items())
+        raise ValueError(f"truth and prediction must have one shape, context its frames: {shapes}")
+    known, true, predicted = (
+        clip.detach().float().clamp(0, 1).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
+        for clip in clips.values()
+    )
+    return known, true, predicted, np.abs(true - predicted).mean(axis=-1)
+
+
+def _spread(count: int, limit: int = 20) -> list[int]:
+    """Return at most ``limit`` indices below ``count``, evenly spread, first and last included."""
+    return np.linspace(0, count - 1, min(count, limit)).round().astype(int).tolist()
+
+
+def _with_mean(per_step: PerStep) -> tuple[list[str], dict[str, list[float]]]:
+    """Return row labels, and every column with its mean at the end."""
+    columns = {name: [float(value) for value in values] for name, values in per_step.items()}
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) != 1 or 0 in lengths.values():
+        raise ValueError(
+            f"expected metrics with one value per predicted step each, got lengths {lengths}"
+        )
+    for values in columns.values():
+        values.append(sum(values) / len(values))
+    steps = range(1, max(lengths.values()) + 1)
+    return [*map(str, steps), "mean"], columns
