@@ -1,0 +1,165 @@
+"""Lightning data modules."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import Dataset
+
+from vidpred.data.digits import DigitSplit, load_digits
+from vidpred.data.loader import EvaluationLoader, ResumableLoader
+from vidpred.data.moving_mnist import FixedMovingMNIST, MovingMNIST, canvas_size
+
+# Validation and test sequences are the same in every run, whatever its seed.
+_TRAIN_STREAM, _VAL_STREAM, _TEST_STREAM = range(3)
+
+
+class VideoData(LightningDataModule):
+    """Loaders over three data sets of video clips: the part that all data modules share.
+
+    A subclass sets `train_set`, `val_set` and `test_set` in `setup`, as far as the stage needs
+    them; their items are clips `(T, C, H, W)` in [0, 1]. Training batches come in an order that
+    resumes exactly, evaluation visits every clip once. Both work with any number of processes and
+    any `Trainer(use_distributed_sampler=...)`.
+
+    Args:
+        batch_size: Clips in a batch of one process.
+        num_workers: Worker processes per loader that fetch batches; 0 fetches them in the
+            training process.
+        epoch_size: Clips in a training epoch. `None`: as many as the training set has.
+        shuffle: Training clips in a random order; `False`: in the order of the set.
+        seed: Any integer; sets the random order.
+    """
+
+    train_set: Dataset[Any]
+    val_set: Dataset[Any]
+    test_set: Dataset[Any]
+
+    def __init__(
+        self,
+        batch_size: int = 16,
+        num_workers: int = 0,
+        epoch_size: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.epoch_size = epoch_size
+        self.shuffle = shuffle
+        self.seed = seed
+
+    def train_dataloader(self) -> ResumableLoader:
+        return ResumableLoader(
+            self.train_set,
+            self.batch_size,
+            epoch_size=self.epoch_size,
+            shuffle=self.shuffle,
+            seed=self.seed,
+            num_workers=self.num_workers,
+            trainer=self.trainer,
+        )
+
+    def val_dataloader(self) -> EvaluationLoader:
+        return self._evaluation(self.val_set)
+
+    def test_dataloader(self) -> EvaluationLoader:
+        return self._evaluation(self.test_set)
+
+    def predict_dataloader(self) -> EvaluationLoader:
+        return self._evaluation(self.test_set)
+
+    def _evaluation(self, dataset: Dataset[Any]) -> EvaluationLoader:
+        return EvaluationLoader(dataset, self.batch_size, self.num_workers, self.trainer)
+
+
+class MovingMNISTData(VideoData):
+    """Moving MNIST: an endless training stream, validation and test sets that never change.
+
+    No two of the three share a digit or a trajectory. Without `root` the digits are those bundled
+    with scikit-learn: real handwriting, but fewer and coarser than MNIST's, so not for comparison
+    with published results.
+
+    Args:
+        root: Folder with MNIST's idx files, as for `load_digits`. `None`: the bundled digits.
+        batch_size: Sequences in a batch of one process.
+        num_workers: Worker processes per loader that generate batches; 0 generates them in the
+            training process.
+        length: Frames in a sequence, context and horizon together.
+        digits: Digits in a sequence.
+        canvas: Side of the square frames in pixels, or their height and width.
+        epoch_size: Training sequences in an epoch. The stream is endless and an epoch goes on
+            where the last one ended, so no sequence comes twice.
+        val_size: Number of validation sequences.
+        test_size: Number of generated test sequences, when `test_sequences` is not given.
+        test_sequences: Path to the published test set, `mnist_test_seq.npy`. `None`: generate one
+            from the test digits.
+        download: Download MNIST to `root` if it is not there.
+        seed: Any integer; sets the training sequences. Those for validation and test stay the
+            same, so that runs with different seeds compare.
+
+    Raises:
+        ValueError: The published test set is asked for with sequences of another shape.
+
+    Example:
+        >>> data = MovingMNISTData(batch_size=4, length=12)
+        >>> data.setup("fit")
+        >>> next(iter(data.train_dataloader())).shape
+        torch.Size([4, 12, 1, 64, 64])
+    """
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        batch_size: int = 16,
+        num_workers: int = 0,
+        length: int = 20,
+        digits: int = 2,
+        canvas: int | tuple[int, int] = 64,
+        epoch_size: int = 10_000,
+        val_size: int = 1_000,
+        test_size: int = 10_000,
+        test_sequences: str | Path | None = None,
+        download: bool = False,
+        seed: int = 0,
+    ) -> None:
+        # The stream is random already and has no end to shuffle up to.
+        super().__init__(batch_size, num_workers, epoch_size, shuffle=False, seed=seed)
+        self.root = root
+        self.length = length
+        self.digits = digits
+        self.canvas = canvas
+        self.val_size = val_size
+        self.test_size = test_size
+        self.test_sequences = test_sequences
+        self.download = download
+        shape = (length, 1, *canvas_size(canvas))
+        if test_sequences is not None and shape != FixedMovingMNIST.shape:
+            raise ValueError(
+                f"{test_sequences} holds 20 frames of 64x64: set length=20 and canvas=64 "
+                f"(got {length} and {canvas}), or leave test_sequences out"
+            )
+
+    def prepare_data(self) -> None:
+        if self.download:
+            for split in ("train", "test"):
+                load_digits(self.root, split, download=True)
+
+    def setup(self, stage: str | None = None) -> None:
+        if stage in ("fit", None):
+            self.train_set = self._generate("train", sys.maxsize, self.seed, _TRAIN_STREAM)
+        if stage in ("fit", "validate", None):
+            self.val_set = self._generate("val", self.val_size, 0, _VAL_STREAM)
+        if stage in ("test", "predict", None):
+            if self.test_sequences is None:
+                self.test_set = self._generate("test", self.test_size, 0, _TEST_STREAM)
+            else:
+                self.test_set = FixedMovingMNIST(self.test_sequences)
+
+    def _generate(self, split: DigitSplit, sequences: int, seed: int, stream: int) -> MovingMNIST:
+        images = load_digits(self.root, split)
+        return MovingMNIST(
+            images, self.length, self.digits, self.canvas, sequences, seed=seed, stream=stream
+        )

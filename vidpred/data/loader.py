@@ -1,0 +1,198 @@
+"""Loaders that share samples out among processes; the one for training resumes exactly.
+
+Under several processes Lightning rebuilds a `DataLoader` it is given, with a sampler of its own. It
+leaves other iterables alone, so these keep their `DataLoader` to themselves.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from vidpred.random import permutation
+
+
+class ResumableLoader:
+    """Training batches in an order that an interruption does not change.
+
+    The samples form one endless stream: passes over the data set, each in a random order that is a
+    function of (seed, pass). Batch number n of the training is the n-th piece of that stream, cut
+    into one part per process. So what a batch holds depends on its number alone, and the number
+    comes from the trainer, whose count of batches done a checkpoint restores: nothing is lost or
+    repeated, whether training stopped within an epoch, at its end, or with batches in the workers'
+    queues. A piece is `batch_size` times the number of processes: resume with the same.
+
+    An epoch is `epoch_size` samples, rounded up to whole batches, and goes on where the last one
+    ended, within a pass or across passes. Hence no sample is dropped and none is padded.
+
+    Args:
+        dataset: Map-style data set. If it has `__getitems__(indices)`, that may return the batch
+            as one tensor; a list of samples is collated.
+        batch_size: Samples in a batch of one process, at least 1.
+        epoch_size: Samples in an epoch, over all processes. `None`: as many as the data set has.
+        shuffle: Each pass in a random order; `False`: in the order of the indices.
+        seed: Any integer; sets the random orders.
+        num_workers: Worker processes that fetch batches; 0 fetches them in this one.
+        trainer: The trainer that iterates over this loader. It knows the number of processes and
+            of batches done. `None`: one process, and the batches handed out are counted here.
+
+    Raises:
+        ValueError: An argument is out of range, or the data set is empty.
+
+    Example:
+        >>> loader = ResumableLoader(range(5), batch_size=2, seed=1)
+        >>> [batch.tolist() for batch in loader]
+        [[2, 3], [4, 0], [1, 4]]
+        >>> loader.state_dict()
+        {'batches': 3}
+        >>> again = ResumableLoader(range(5), batch_size=2, seed=1)
+        >>> again.load_state_dict({"batches": 2})
+        >>> next(iter(again)).tolist()
+        [1, 4]
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        batch_size: int,
+        epoch_size: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        num_workers: int = 0,
+        trainer: Trainer | None = None,
+    ) -> None:
+        size = _size(dataset)
+        if epoch_size is None:
+            epoch_size = size
+        for name, value in (("batch_size", batch_size), ("epoch_size", epoch_size)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.num_workers = num_workers
+        self.trainer = trainer
+        self._size = size
+        self._rank, self._processes = _place(trainer)
+        self._length = -(-epoch_size // (batch_size * self._processes))
+        self._handed_out = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in _fetch(self.dataset, self._batches(self._done()), self.num_workers):
+            self._handed_out += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The number of batches trained on."""
+        return {"batches": self._done()}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Continue after that many batches. A trainer restores and uses its own count instead."""
+        self._handed_out = state_dict["batches"]
+
+    def _done(self) -> int:
+        if self.trainer is None:
+            return self._handed_out
+        # Of Lightning's counts this one excludes a batch that was fetched but failed in training,
+        # and is restored from every checkpoint; `load_state_dict` is not called at an epoch's end.
+        counts = self.trainer.fit_loop.epoch_loop.batch_progress.total
+        return counts.processed  # pyright: ignore[reportAttributeAccessIssue] -- declared as its base
+
+    def _batches(self, first: int) -> Iterator[list[int]]:
+        """Indices of the samples of one epoch of batches, from number `first` on."""
+        current, order = -1, range(0)
+        for number in range(first, first + self._length):
+            begin = (number * self._processes + self._rank) * self.batch_size
+            batch = []
+            for place in range(begin, begin + self.batch_size):
+                pass_, offset = divmod(place, self._size)
+                if pass_ != current:
+                    current, order = pass_, self._order(pass_)
+                batch.append(int(order[offset]))
+            yield batch
+
+    def _order(self, pass_: int) -> range | torch.Tensor:
+        if self.shuffle:
+            return permutation(self._size, self.seed, pass_)
+        return range(self._size)
+
+
+class EvaluationLoader:
+    """Every sample of a data set once, in order, each process its own share.
+
+    Process r of n takes samples r, r + n, r + 2 n, ... No sample is repeated to make shares equal,
+    so sums and means over all processes are exact.
+
+    Args:
+        dataset: As for `ResumableLoader`.
+        batch_size: Samples in a batch of one process, at least 1; the last may be smaller.
+        num_workers: As for `ResumableLoader`.
+        trainer: The trainer that iterates over this loader. `None`: one process.
+
+    Raises:
+        ValueError: An argument is out of range, or the data set is empty.
+
+    Example:
+        >>> [batch.tolist() for batch in EvaluationLoader(range(5), batch_size=2)]
+        [[0, 1], [2, 3], [4]]
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        batch_size: int,
+        num_workers: int = 0,
+        trainer: Trainer | None = None,
+    ) -> None:
+        size = _size(dataset)
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        rank, processes = _place(trainer)
+        share = range(rank, size, processes)
+        self._batches = [share[i : i + batch_size] for i in range(0, len(share), batch_size)]
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(_fetch(self.dataset, self._batches, self.num_workers))
+
+
+def _fetch(
+    dataset: Dataset[Any], batches: Iterable[Sequence[int]], num_workers: int
+) -> DataLoader[Any]:
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,  # pyright: ignore[reportArgumentType] -- any iterable will do
+        num_workers=num_workers,
+        collate_fn=_collate,
+        pin_memory=torch.cuda.is_available(),
+        # Without its own, each epoch draws from the global generator, and a resumed run's would
+        # not be where the uninterrupted run's is.
+        generator=torch.Generator(),
+    )
+
+
+def _collate(batch: Any) -> Any:
+    # A data set that made the whole batch at once returns it as a tensor: nothing is left to stack.
+    return default_collate(batch) if isinstance(batch, list) else batch
+
+
+def _place(trainer: Trainer | None) -> tuple[int, int]:
+    """Rank of this process and number of processes."""
+    return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+
+
+def _size(dataset: Dataset[Any]) -> int:
+    if not isinstance(dataset, Sized) or len(dataset) == 0:
+        raise ValueError(f"{type(dataset).__name__} holds no samples, or does not say how many")
+    return len(dataset)

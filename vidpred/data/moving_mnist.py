@@ -1,0 +1,252 @@
+"""Moving MNIST: handwritten digits that bounce about a canvas (Srivastava et al., ICML 2015)."""
+
+import math
+import operator
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vidpred.random import uniform
+
+_STEP = 0.1  # way covered in a step, as a share of the free span
+_UNIT = 1 / 255  # a grey level
+_BLOCK = 2**18  # pixels drawn at once: their 1 MiB of float32 stays in a core's cache
+
+
+def trajectory(start: Tensor, angle: Tensor, length: int) -> Tensor:
+    """Positions of points that move at constant speed and bounce off the walls of a unit square.
+
+    A step adds 0.1 (sin angle, cos angle). A point that reaches a wall stops on it, and its
+    velocity across that wall flips. The first position is the one after the first step. All this
+    as published; in closed form, since a loop over steps would cost more than drawing the frames.
+
+    Args:
+        start: `(..., 2)`, row and column before the first step, in [0, 1).
+        angle: `(...)`, direction in radians.
+        length: Number of steps, at least 1.
+
+    Returns:
+        `(..., 2, length)`, in [0, 1]: row and column, dtype of `start`.
+
+    Example:
+        >>> trajectory(torch.tensor([0.5, 0.8]), torch.tensor(0.0), 4)
+        tensor([[0.5000, 0.5000, 0.5000, 0.5000],
+                [0.9000, 1.0000, 0.9000, 0.8000]])
+    """
+    velocity = _STEP * torch.stack((angle.sin(), angle.cos()), dim=-1)
+    start, velocity = start[..., None], velocity[..., None]
+    # Mirrored where it is negative, so that the first wall is always the one at 1.
+    rising, speed = velocity > 0, velocity.abs()
+    start = torch.where(rising, start, 1 - start)
+    step = torch.arange(1, length + 1, dtype=start.dtype)
+    arrival = ((1 - start) / speed).ceil()  # the step that ends on the first wall
+    crossing = (1 / speed).ceil()  # steps from wall to wall, the last one cut short
+    since, period = step - arrival, 2 * crossing
+    phase = since - period * (since / period).floor()  # `%` takes twenty times as long
+    bouncing = torch.where(phase < crossing, 1 - phase * speed, (phase - crossing) * speed)
+    position = torch.where(step < arrival, start + step * speed, bouncing)
+    return torch.where(rising, position, 1 - position)
+
+
+def render(
+    images: Tensor,
+    top: Tensor,
+    left: Tensor,
+    canvas: tuple[int, int],
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Draw moving images on a black canvas; where they overlap the brighter pixel shows.
+
+    Args:
+        images: uint8 `(B, N, h, w)`, the N images of each sequence.
+        top: int64 `(B, N, T)`, first row of each image in each frame, in [0, H - h].
+        left: int64 `(B, N, T)`, first column, in [0, W - w].
+        canvas: Height H and width W of the frames.
+        dtype: float32 for values in [0, 1]; uint8 for those of `images`, in about half the time.
+
+    Returns:
+        `(B, T, 1, H, W)` of type `dtype`.
+
+    Example:
+        >>> dot = torch.full((1, 1, 1, 1), 255, dtype=torch.uint8)
+        >>> column = torch.tensor([[[0, 2]]])
+        >>> render(dot, torch.zeros_like(column), column, (1, 3)).flatten(2)
+        tensor([[[1., 0., 0.],
+                 [0., 0., 1.]]])
+    """
+    batch, number, h, w = images.shape
+    height, width = canvas
+    # Each image lies once in a strip of zeros, its rows a canvas width apart. A frame that shows
+    # it at (top, left) is then one contiguous piece of the strip: drawing is a plain copy.
+    offset = (height - h) * width + (width - w)
+    strips = images.new_zeros(batch, number, offset + height * width)
+    strips[..., offset : offset + h * width].unflatten(-1, (h, width))[..., :w] = images
+    pieces = strips.flatten().unfold(0, height * width, 1)
+    first = torch.arange(batch * number).view(batch, number, 1) * strips.shape[-1] + offset
+    starts = (first - top * width - left).transpose(0, 1).flatten(1)  # (N, B * T)
+
+    frames = torch.empty(starts.shape[1], height * width, dtype=dtype)
+    block = max(1, _BLOCK // (height * width))
+    scratch = strips.new_empty(2, block, height * width)
+    for target, start in zip(frames.split(block), starts.split(block, dim=1), strict=True):
+        drawn, other = scratch[:, : len(target)]
+        torch.index_select(pieces, 0, start[0], out=drawn)
+        for row in start[1:]:
+            torch.index_select(pieces, 0, row, out=other)
+            torch.maximum(drawn, other, out=drawn)
+        target.copy_(drawn)
+        if dtype.is_floating_point:
+            # In place and after the copy: an operation on mixed types has no fast path.
+            target.mul_(_UNIT)
+    return frames.view(batch, -1, 1, height, width)
+
+
+class MovingMNIST(Dataset[Tensor]):
+    """Sequences of moving digits, generated on the fly: each a pure function of seed and index.
+
+    `dataset[i]` is one sequence, `dataset.__getitems__(indices)` a batch as one tensor, at a
+    fraction of the time of its single items and equal to them.
+
+    Args:
+        images: uint8 `(M, h, w)`, the digits to draw, as from `load_digits`.
+        length: Frames in a sequence, at least 1.
+        digits: Digits in a sequence, at least 1.
+        canvas: Side of the square frames in pixels, or their (height, width).
+        sequences: Number of sequences. Memory and time do not depend on it: an endless stream is
+            `sys.maxsize`.
+        seed: Any integer. Another seed gives other sequences.
+        stream: Any integer. Sets with one seed and different streams have no sequence in common.
+
+    Raises:
+        TypeError: `images` are not uint8.
+        ValueError: An argument is out of range, or the canvas is smaller than a digit.
+
+    Example:
+        >>> from vidpred.data import load_digits
+        >>> dataset = MovingMNIST(load_digits(None, "train"), length=20, digits=2)
+        >>> dataset[3].shape
+        torch.Size([20, 1, 64, 64])
+        >>> dataset.__getitems__([3, 9_999]).shape
+        torch.Size([2, 20, 1, 64, 64])
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        length: int = 20,
+        digits: int = 2,
+        canvas: int | Sequence[int] = 64,
+        sequences: int = 10_000,
+        seed: int = 0,
+        stream: int = 0,
+    ) -> None:
+        if images.dtype != torch.uint8:
+            raise TypeError(f"images are uint8 from 0 to 255, got {images.dtype}")
+        if images.ndim != 3 or images.numel() == 0:
+            raise ValueError(f"images are (M, h, w) with M >= 1, got {tuple(images.shape)}")
+        for name, value in (("length", length), ("digits", digits), ("sequences", sequences)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.canvas = canvas_size(canvas)
+        h, w = images.shape[1:]
+        if self.canvas[0] < h or self.canvas[1] < w:
+            raise ValueError(
+                f"canvas {self.canvas[0]}x{self.canvas[1]} is smaller than a digit of {h}x{w}: "
+                "choose a larger canvas"
+            )
+        self.images = images
+        self.length = length
+        self.digits = digits
+        self.sequences = sequences
+        self.seed = seed
+        self.stream = stream
+
+    def __len__(self) -> int:
+        return self.sequences
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> Tensor:
+        """Sequences `indices` as one float32 tensor `(B, T, 1, H, W)` in [0, 1]."""
+        return self.draw(indices)
+
+    def draw(self, indices: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+        """Sequences `indices` as `(B, T, 1, H, W)`: float32 in [0, 1] or uint8 from 0 to 255."""
+        for index in indices:
+            if not 0 <= operator.index(index) < self.sequences:
+                raise IndexError(f"sequence {index} of {self.sequences}: count from 0")
+        draw = uniform(self.seed, self.stream, torch.tensor(indices), shape=(self.digits, 4))
+        draw = draw.double()
+        chosen = (draw[..., 0] * len(self.images)).long()
+        images = self.images.index_select(0, chosen.flatten()).unflatten(0, chosen.shape)
+        path = trajectory(draw[..., 1:3], draw[..., 3] * (2 * math.pi), self.length)
+        free = [side - own for side, own in zip(self.canvas, self.images.shape[1:], strict=True)]
+        top, left = (path * torch.tensor(free)[:, None]).long().unbind(dim=-2)
+        return render(images, top, left, self.canvas, dtype)
+
+
+class FixedMovingMNIST(Dataset[Tensor]):
+    """The published test set: the 10,000 sequences of `mnist_test_seq.npy`.
+
+    Items are `(20, 1, 64, 64)` float32 in [0, 1]; `__getitems__` gives a batch as one tensor. The
+    file stays on disk: only what is asked for is read.
+
+    Args:
+        path: A `.npy` file, uint8 `(20, N, 64, 64)`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged or holds something else.
+    """
+
+    shape = (20, 1, 64, 64)
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+        if not Path(path).is_file():
+            raise FileNotFoundError(
+                f"no file {path}: expected the fixed test set mnist_test_seq.npy"
+            )
+        try:
+            self._frames = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{path} is damaged or no .npy file ({reason})") from error
+        found, length = self._frames, self.shape[0]
+        if (
+            found.dtype != np.uint8
+            or found.ndim != 4
+            or (found.shape[0], *found.shape[2:]) != (length, *self.shape[2:])
+            or found.shape[1] == 0
+        ):
+            raise ValueError(
+                f"{path} holds {found.dtype} {found.shape}, expected uint8 (20, N, 64, 64)"
+            )
+
+    def __reduce__(self) -> tuple[type, tuple[str | Path]]:
+        # A memory map is pickled as the whole array; a worker process opens the file instead.
+        return type(self), (self.path,)
+
+    def __len__(self) -> int:
+        return self._frames.shape[1]
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> Tensor:
+        """Sequences `indices` as one float32 tensor `(B, 20, 1, 64, 64)` in [0, 1]."""
+        frames = self._frames[:, list(indices)].swapaxes(0, 1)
+        return torch.from_numpy(np.ascontiguousarray(frames)).float().mul_(_UNIT)[:, :, None]
+
+
+def canvas_size(canvas: int | Sequence[int]) -> tuple[int, int]:
+    """Height and width of a canvas given as one number or as two."""
+    size = (canvas, canvas) if isinstance(canvas, int) else tuple(canvas)
+    if len(size) != 2:
+        raise ValueError(f"canvas is one number or (height, width), got {canvas}")
+    return size
