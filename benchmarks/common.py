@@ -1,0 +1,101 @@
+"""What the benchmarks share: the machine's name, interleaved timing, peak memory, tables."""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vidpred.files import replacing
+
+
+def machine() -> str:
+    """One line that names hardware, versions and commit, for the head of every result."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [
+            line.partition(":")[2] for line in info.read_text().splitlines() if "model name" in line
+        ]
+        cpu = names[0].strip() if names else cpu
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu
+    matrix = " with AMX" if torch.cpu._is_amx_tile_supported() else ""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    return (
+        f"{device}{matrix if device == cpu else ''}, {torch.get_num_threads()} CPU threads, "
+        f"Python {platform.python_version()}, torch {torch.__version__}, "
+        f"commit {commit or 'unknown'}"
+    )
+
+
+def interleaved(
+    runs: Mapping[str, Callable[[], Any]], repeats: int, device: str = "cpu"
+) -> dict[str, float]:
+    """Median seconds of each run: they take turns, so that a noisy machine disturbs all alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(repeats + 1):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            if turn > 0:  # the first turn warms up
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def peak_memory(run: Callable[..., Any], *arguments: Any, device: str = "cpu") -> float:
+    """Peak memory in GB of ``run(*arguments)``: of a fresh process, or of the GPU's allocator."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        run(*arguments)
+        return torch.cuda.max_memory_allocated() / 1e9
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_high_water_mark, (run, *arguments))
+
+
+def _high_water_mark(run: Callable[..., Any], *arguments: Any) -> float:
+    run(*arguments)
+    # Not getrusage: a child inherits the parent's maximum there.
+    status = Path("/proc/self/status").read_text()
+    kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(kilobytes) * 1024 / 1e9
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A plain-text table of equal-keyed rows."""
+    cells = [list(rows[0])] + [[_text(value) for value in row.values()] for row in rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    return "\n".join(
+        "  ".join(
+            text.ljust(width) if column == 0 else text.rjust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in cells
+    )
+
+
+def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write equal-keyed rows as CSV."""
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

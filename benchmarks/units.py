@@ -1,0 +1,248 @@
+"""Compares recurrent units in one encoder/decoder: size, work, time, memory and, trained, accuracy.
+
+    python benchmarks/units.py                                    # size, work, time, memory
+    python benchmarks/units.py --train 1000 --root data/mnist     # and accuracy after 1,000 steps
+
+Columns: `unit M` is the papers' count, the weights of one unit's convolutions / 2^20 (for ConvLSTM
+they count two unused convolutions more: .98 where .78 are used); `trainable` all parameters of the
+whole predictor; `unit MMAC` and `frame GMAC` the multiply-adds of one unit and of the predictor for
+one frame; `forward s` forecasting one batch, `step s` one training step, `peak GB` its memory.
+Trained from the same seed on the same sequences: MSE (summed over a frame), PSNR and SSIM of the
+frames after the context, on test digits; `copy last frame` is what a useless model would reach.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import interleaved, machine, peak_memory, table, write_rows
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from matplotlib.figure import Figure
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from vidpred import cells, visual
+from vidpred.data import MovingMNISTData
+from vidpred.models import Predictor, zoo
+from vidpred.sampling import ScheduledSampling
+from vidpred.tasks import ForecastTask
+
+UNITS = [
+    name
+    for name in cells.__all__
+    if name.endswith("Cell") and not inspect.isabstract(getattr(cells, name))
+]
+
+
+def main() -> None:
+    arguments = parse()
+    torch.set_num_threads(arguments.threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    print(machine())
+    predictors = {unit: build(arguments, unit).to(device) for unit in arguments.units}
+    forwards = {unit: forward(arguments, model, device) for unit, model in predictors.items()}
+    steps = {unit: training_step(arguments, model, device) for unit, model in predictors.items()}
+    forward_seconds = interleaved(forwards, arguments.repeats, device)
+    step_seconds = interleaved(steps, arguments.repeats, device)
+    rows: list[dict[str, Any]] = [
+        size_and_work(arguments, unit, predictor, device)
+        | {
+            "forward s": forward_seconds[unit],
+            "step s": step_seconds[unit],
+            "peak GB": peak_memory(two_steps, arguments, unit, device, device=device),
+        }
+        for unit, predictor in predictors.items()
+    ]
+    curves: dict[str, list[tuple[int, float]]] = {}
+    if arguments.train:
+        for row in rows:
+            scores, curves[row["unit"]] = train(arguments, row["unit"])
+            row.update(scores)
+            print(f"{row['unit']}: {scores}", flush=True)
+    print(table(rows))
+    write_rows(rows, arguments.output / "units.csv")
+    visual.save_figure(plot(rows, curves), arguments.output / "units.png")
+    print(f"written: {arguments.output}/units.csv, units.png")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--units", nargs="+", choices=UNITS, default=UNITS, metavar="UNIT")
+    parser.add_argument("--hidden", type=int, default=64, help="channels (default: 64)")
+    parser.add_argument("--layers", type=int, default=4, help="stacked units (default: 4)")
+    parser.add_argument("--batch", type=int, default=8, help="sequences (default: 8)")
+    parser.add_argument("--length", type=int, default=20, help="frames of a sequence (default: 20)")
+    parser.add_argument("--context", type=int, default=10, help="known frames (default: 10)")
+    parser.add_argument("--size", type=int, default=64, help="side of a frame (default: 64)")
+    parser.add_argument("--repeats", type=int, default=5, help="measured turns (default: 5)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--train", type=int, default=0, metavar="N", help="optimiser steps a unit")
+    parser.add_argument("--root", type=Path, help="MNIST's idx files (default: bundled digits)")
+    parser.add_argument("--lr", type=float, default=1e-3, help="of Adam (default: 1e-3)")
+    parser.add_argument("--test-size", type=int, default=1000, help="test sequences")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs/units"), help="a killed training resumes there"
+    )
+    return parser.parse_args()
+
+
+def build(arguments: argparse.Namespace, unit: str) -> Predictor:
+    torch.manual_seed(arguments.seed)
+    cell = getattr(cells, unit)
+    return zoo.stacked(cell, hidden_channels=arguments.hidden, layers=arguments.layers)
+
+
+def clip(arguments: argparse.Namespace, device: str) -> torch.Tensor:
+    shape = (arguments.batch, arguments.length, 1, arguments.size, arguments.size)
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device)
+
+
+def size_and_work(
+    arguments: argparse.Namespace, unit: str, predictor: Predictor, device: str
+) -> dict[str, Any]:
+    cell = getattr(cells, unit)(arguments.hidden, arguments.hidden)
+    alone = cell.wiring([cell])
+    side = arguments.size // predictor.encoder.stride
+    features = torch.rand(1, arguments.hidden, side, side)
+    frame = torch.rand(1, 1, arguments.size, arguments.size, device=device)
+    state = predictor.init_state(frame)
+    return {
+        "unit": unit,
+        "unit M": sum(weight.numel() for weight in cell.parameters() if weight.dim() == 4) / 2**20,
+        "trainable": sum(p.numel() for p in predictor.parameters() if p.requires_grad),
+        "unit MMAC": work(lambda: alone(features, alone.init_state(features))) / 1e6,
+        "frame GMAC": work(lambda: predictor.step(frame, state)) / 1e9,
+    }
+
+
+def forward(arguments: argparse.Namespace, model: Predictor, device: str) -> Callable[[], None]:
+    context = clip(arguments, device)[:, : arguments.context]
+
+    def run() -> None:
+        with torch.inference_mode():
+            model(context, arguments.length - arguments.context)
+
+    return run
+
+
+def training_step(
+    arguments: argparse.Namespace, model: Predictor, device: str
+) -> Callable[[], None]:
+    """One step with the true frames entering in the context and predictions after it."""
+    frames = clip(arguments, device)
+    optimizer = torch.optim.Adam(model.parameters())
+    keep = torch.arange(arguments.length - 1).expand(arguments.batch, -1) < arguments.context
+
+    def run() -> None:
+        optimizer.zero_grad()
+        F.mse_loss(model.rollout(frames, keep), frames[:, 1:]).backward()
+        optimizer.step()
+
+    return run
+
+
+def two_steps(arguments: argparse.Namespace, unit: str, device: str) -> None:
+    """In a process of its own, for its peak memory: the second step has the optimiser's state."""
+    torch.set_num_threads(arguments.threads)
+    step = training_step(arguments, build(arguments, unit).to(device), device)
+    step()
+    step()
+
+
+def work(run: Callable[[], Any]) -> float:
+    """Multiply-adds of the convolutions in a call."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        run()
+    return counter.get_total_flops() / 2
+
+
+class Curve(Callback):
+    """Keeps the validation MSE over the steps, through an interruption too."""
+
+    def __init__(self) -> None:
+        self.points: list[tuple[int, float]] = []
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.points.append((trainer.global_step, trainer.callback_metrics["val_mse"].item()))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"points": self.points}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.points = [tuple(point) for point in state_dict["points"]]
+
+
+def train(
+    arguments: argparse.Namespace, unit: str
+) -> tuple[dict[str, float], list[tuple[int, float]]]:
+    """Train a unit and test it: its scores and its validation curve."""
+    seed_everything(arguments.seed, verbose=False)
+    data = MovingMNISTData(
+        arguments.root,
+        batch_size=arguments.batch,
+        length=arguments.length,
+        canvas=arguments.size,
+        val_size=64,
+        test_size=arguments.test_size,
+        seed=arguments.seed,
+    )
+    # Half of the budget to go over from true to predicted frames, half to forecast freely.
+    task = ForecastTask(
+        build(arguments, unit),
+        context_length=arguments.context,
+        sampling=ScheduledSampling(slope=2 / arguments.train),
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=arguments.lr),
+        scheduler=None,
+        seed=arguments.seed,
+    )
+    curve = Curve()
+    folder = arguments.output / f"{unit}-{arguments.train}"
+    every = max(1, arguments.train // 10)
+    checkpoint = ModelCheckpoint(folder, save_last=True, every_n_train_steps=every)
+    trainer = Trainer(
+        max_steps=arguments.train,
+        val_check_interval=every,
+        check_val_every_n_epoch=None,
+        gradient_clip_val=1.0,
+        callbacks=[curve, checkpoint],
+        default_root_dir=folder,
+        logger=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+    )
+    last = folder / "last.ckpt"
+    trainer.fit(task, data, ckpt_path=last if last.exists() else None, weights_only=True)
+    trainer.test(task, data, verbose=False)
+    scores = {name: values.mean().item() for name, values in task.results["model"].items()}
+    scores["MSE of copy last frame"] = task.results["copy last frame"]["MSE"].mean().item()
+    return scores, curve.points
+
+
+def plot(rows: list[dict[str, Any]], curves: dict[str, list[tuple[int, float]]]) -> Figure:
+    """Size against time; for trained units their validation curves too."""
+    figure = Figure(figsize=(11 if curves else 6, 4.5), layout="constrained")
+    axes = figure.subplots(1, 2 if curves else 1, squeeze=False)[0]
+    for row in rows:
+        axes[0].scatter(row["unit M"], row["step s"])
+        axes[0].annotate(row["unit"].removesuffix("Cell"), (row["unit M"], row["step s"]))
+    axes[0].set(xlabel="weights of a unit (2^20)", ylabel="training step (s)", ylim=(0, None))
+    for unit, points in curves.items():
+        axes[1].plot(*zip(*points, strict=True), label=unit.removesuffix("Cell"))
+    if curves:
+        axes[1].set(xlabel="step", ylabel="validation MSE, sum over a frame", yscale="log")
+        axes[1].legend()
+    return figure
+
+
+if __name__ == "__main__":
+    main()

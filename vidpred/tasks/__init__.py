@@ -1,0 +1,7 @@
+"""Training: the Lightning tasks, and the callbacks and schedules that go with them."""
+
+from vidpred.tasks.callbacks import PredictionPicture, PredictionWriter
+from vidpred.tasks.forecast import ForecastTask
+from vidpred.tasks.schedule import DelayedStepLR
+
+__all__ = ["DelayedStepLR", "ForecastTask", "PredictionPicture", "PredictionWriter"]

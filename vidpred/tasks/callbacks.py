@@ -1,0 +1,103 @@
+"""Callbacks that show and save what a task predicts. No training depends on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from torch import Tensor
+
+from vidpred import visual
+from vidpred.files import replacing
+
+
+def run_folder(trainer: Trainer) -> Path:
+    """The folder of the current run: its logger's, or without one the trainer's root.
+
+    Every process must call it, as ``Trainer.log_dir``, which gives the parent of all runs for W&B.
+    """
+    folder = trainer.log_dir
+    logger = trainer.logger
+    if isinstance(logger, WandbLogger) and trainer.is_global_zero:
+        folder = logger.experiment.dir
+    return Path(folder or trainer.default_root_dir)
+
+
+class PredictionPicture(Callback):
+    """Shows at every validation how the first clip is predicted.
+
+    The picture (inputs, truth, prediction, error) goes to TensorBoard or W&B, if such a logger is
+    there, else to ``pictures/`` in the run's folder.
+
+    Example:
+        >>> trainer = Trainer(callbacks=[PredictionPicture()], logger=False)
+    """
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._folder = run_folder(trainer)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Tensor,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if batch_idx > 0 or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        step = trainer.global_step
+        figure = visual.filmstrip(*_first(batch, outputs))
+        boards = [x for x in trainer.loggers if isinstance(x, TensorBoardLogger | WandbLogger)]
+        for board in boards:
+            if isinstance(board, WandbLogger):
+                board.log_image("prediction", [figure], step=step)
+            else:
+                board.experiment.add_figure("prediction", figure, step)
+        if not boards:
+            visual.save_figure(figure, self._folder / "pictures" / f"step={step:06d}.png")
+
+
+class PredictionWriter(Callback):
+    """Saves what ``Trainer.predict`` predicts, to ``predictions/`` in the run's folder.
+
+    Every batch becomes one float32 array ``(B, horizon, C, H, W)``, batch 3 of process 0 the file
+    ``0-00003.npy``. The first clip is also drawn as ``prediction.png`` and ``prediction.gif``.
+    Each file is written whole or not at all.
+
+    Example:
+        >>> trainer = Trainer(callbacks=[PredictionWriter()], logger=False)
+    """
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._folder = run_folder(trainer) / "predictions"
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Tensor,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        name = f"{trainer.global_rank}-{batch_idx:05d}.npy"
+        with replacing(self._folder / name) as temporary:
+            np.save(temporary, outputs.float().cpu().numpy())
+        if batch_idx == 0 and trainer.is_global_zero:
+            clip = _first(batch, outputs)
+            visual.save_figure(visual.filmstrip(*clip), self._folder / "prediction.png")
+            visual.gif(*clip, self._folder / "prediction.gif")
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pl_module.print(f"predictions: {self._folder}")
+
+
+def _first(batch: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Context, truth and prediction of the first clip of a batch."""
+    known = batch.shape[1] - prediction.shape[1]
+    return batch[0, :known], batch[0, known:], prediction[0]

@@ -1,0 +1,222 @@
+"""Training and evaluation of a predictor on video clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from vidpred import visual
+from vidpred.metrics import PSNR, SSIM, FrameMetric, MSESum
+from vidpred.models import Predictor
+from vidpred.models.predictor import check_range
+from vidpred.sampling import Sampling, ScheduledSampling, draw_keep
+from vidpred.tasks.callbacks import run_folder
+from vidpred.tasks.schedule import DelayedStepLR
+
+MODEL, COPY = "model", "copy last frame"
+_METRICS: Mapping[str, Callable[[int], FrameMetric]] = {"MSE": MSESum, "PSNR": PSNR, "SSIM": SSIM}
+
+
+class ForecastTask(LightningModule):
+    """Trains a predictor to forecast the frames after a context, and tells how well it does.
+
+    Batches are clips ``(B, T, C, H, W)`` in [0, 1], of which the first ``context_length`` frames
+    are known and the rest is to be predicted. Training minimises the mean squared error of all
+    predictions, those within the context included, and feeds true or predicted frames as
+    ``sampling`` says. All it draws at random depends on (seed, step, rank) alone: an interrupted
+    run resumes exactly.
+
+    Validation and test forecast without targets and log the mean of each metric as ``val_mse`` and
+    so on; ``MSE`` is the squared error summed over a frame. The test also prints its metrics for
+    every predicted step, next to those of repeating the last known frame, and writes them to
+    ``test.csv`` and ``test.png`` in the run's folder. Prediction gives frames clipped to [0, 1].
+
+    Args:
+        predictor: Any predictor.
+        context_length: Known frames of a clip, at least 1.
+        sampling: When to feed the true frame in training.
+        optimizer: Makes the optimiser from the parameters.
+        scheduler: Makes the learning-rate schedule from the optimiser, or ``None``. It advances
+            with every optimiser step; ``ReduceLROnPlateau`` with every epoch, watching ``val_mse``.
+        metrics: Name and metric, made from the number of predicted frames.
+        seed: Any integer; sets the random decisions of ``sampling``.
+
+    Attributes:
+        results: Of the last validation or test: for ``"model"``, and after a test for ``"copy last
+            frame"``, every metric's values ``(horizon,)``.
+
+    Raises:
+        ValueError: ``context_length`` is below 1. While running: a clip no longer than the
+            context, frames of another shape or range than the predictor's, a checkpoint of another
+            model.
+        FloatingPointError: While training: a loss that is not finite.
+
+    Example:
+        >>> from vidpred.models import zoo
+        >>> task = ForecastTask(zoo.stau(hidden_channels=4, layers=1), context_length=3)
+        >>> clips = torch.rand(2, 5, 1, 32, 32)  # Trainer.fit(task, data) trains on such batches
+        >>> task.predict_step(clips, batch_idx=0).shape
+        torch.Size([2, 2, 1, 32, 32])
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        context_length: int = 10,
+        sampling: Sampling = ScheduledSampling(),  # noqa: B008 -- frozen
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = lambda params: torch.optim.Adam(
+            params, lr=1e-3
+        ),
+        scheduler: Callable[[Optimizer], LRScheduler] | None = DelayedStepLR,
+        metrics: Mapping[str, Callable[[int], FrameMetric]] = _METRICS,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if context_length < 1:
+            raise ValueError(f"context_length must be at least 1 known frame, got {context_length}")
+        self.predictor = predictor
+        self.context_length = context_length
+        self.sampling = sampling
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.metrics = dict(metrics)
+        self.seed = seed
+        self.results: dict[str, dict[str, Tensor]] = {}
+        # In plain dicts: metrics of one evaluation are no part of the model.
+        self._running: dict[str, dict[str, FrameMetric]] = {}
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(self.parameters())
+        if self.scheduler is None:
+            return optimizer
+        scheduler = self.scheduler(optimizer)
+        interval = "epoch" if isinstance(scheduler, ReduceLROnPlateau) else "step"
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": interval, "monitor": "val_mse"},
+        }
+
+    def training_step(self, frames: Tensor, batch_idx: int) -> Tensor:
+        self._check(frames)
+        if batch_idx == 0:
+            check_range(frames)
+        batch, length = frames.shape[:2]
+        keep = draw_keep(
+            self.sampling,
+            batch,
+            length,
+            self.context_length,
+            step=self.global_step,
+            batch=batch_idx,
+            rank=self.global_rank,
+            seed=self.seed,
+        )
+        prediction = self.predictor.rollout(frames, keep)
+        loss = F.mse_loss(prediction.to(frames.dtype), frames[:, 1:])
+        if not loss.isfinite():
+            raise FloatingPointError(
+                f"the loss is {loss.item()} at step {self.global_step}, batch {batch_idx} of epoch "
+                f"{self.current_epoch}: lower the learning rate, clip gradients "
+                "(gradient_clip_val) or look at the frames of that batch"
+            )
+        self.log("train_loss", loss, prog_bar=True, sync_dist=True)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        self._running = {}
+
+    def validation_step(self, frames: Tensor, batch_idx: int) -> Tensor:
+        prediction = self._forecast(frames)
+        self._score(MODEL, prediction, frames)
+        return prediction
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish("val")
+
+    def on_test_epoch_start(self) -> None:
+        self._running = {}
+
+    def test_step(self, frames: Tensor, batch_idx: int) -> Tensor:
+        prediction = self._forecast(frames)
+        self._score(MODEL, prediction, frames)
+        last = frames[:, self.context_length - 1 : self.context_length]
+        self._score(COPY, last.expand_as(prediction), frames)
+        return prediction
+
+    def on_test_epoch_end(self) -> None:
+        self._finish("test")
+        folder = run_folder(self.trainer)
+        if self.trainer.is_global_zero:
+            self.print(self.table())
+            visual.write_csv(self._columns(), folder / "test.csv")
+            visual.save_figure(visual.plot_curves(self.results), folder / "test.png")
+            self.print(f"table and curves: {folder / 'test.csv'}, {folder / 'test.png'}")
+
+    def predict_step(self, frames: Tensor, batch_idx: int) -> Tensor:
+        return self._forecast(frames).clamp(0, 1)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        found, own = (
+            {name: tuple(weight.shape) for name, weight in state.items()}
+            for state in (checkpoint["state_dict"], self.state_dict())
+        )
+        different = dict(found.items() ^ own.items())
+        if different:
+            name = min(different)
+            raise ValueError(
+                f"the checkpoint is of another model: {name} is {found.get(name, 'missing')} there "
+                f"and {own.get(name, 'missing')} in this one ({len(different)} differences)"
+            )
+
+    def table(self) -> str:
+        """The results as text, a row per predicted step; beside each metric that of the copy."""
+        return visual.metric_table(self._columns())
+
+    def _columns(self) -> dict[str, Tensor]:
+        return {
+            name if model == MODEL else f"{name} (copy)": self.results[model][name]
+            for name in self.metrics
+            for model in self.results
+        }
+
+    def _check(self, frames: Any) -> None:
+        if not isinstance(frames, Tensor):
+            raise TypeError(
+                f"a batch is one tensor (B, T, C, H, W), got {type(frames).__name__}; let the data "
+                "set return the clip alone"
+            )
+        if frames.dim() == 5 and frames.shape[1] <= self.context_length:
+            raise ValueError(
+                f"context_length={self.context_length} leaves nothing to predict of clips of "
+                f"{frames.shape[1]} frames: use longer clips or a shorter context"
+            )
+
+    def _forecast(self, frames: Tensor) -> Tensor:
+        self._check(frames)
+        known, future = frames[:, : self.context_length], frames[:, self.context_length :]
+        return self.predictor(known, future.shape[1])
+
+    def _score(self, model: str, prediction: Tensor, frames: Tensor) -> None:
+        truth = frames[:, self.context_length :]
+        if model not in self._running:
+            self._running[model] = {
+                name: make(truth.shape[1]).to(truth.device) for name, make in self.metrics.items()
+            }
+        for metric in self._running[model].values():
+            metric.update(prediction, truth)
+
+    def _finish(self, stage: str) -> None:
+        self.results = {
+            model: {name: metric.compute() for name, metric in metrics.items()}
+            for model, metrics in self._running.items()
+        }
+        for name, values in self.results[MODEL].items():
+            # All processes have the same value; sync_dist says so to Lightning.
+            self.log(f"{stage}_{name.lower()}", values.mean(), prog_bar=True, sync_dist=True)
