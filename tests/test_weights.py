@@ -1,0 +1,139 @@
+"""Weights are saved whole, loaded safely, and refused in one line when they belong elsewhere."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from einops import rearrange
+
+from vidpred import weights
+from vidpred.cells import ConvLSTMCell
+from vidpred.models import Predictor, zoo
+
+
+def small(**options: Any) -> Predictor:
+    return zoo.stau(hidden_channels=4, layers=2, **options)
+
+
+def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    states = one.state_dict(), other.state_dict()
+    return all(torch.equal(a, b) for a, b in zip(*(s.values() for s in states), strict=True))
+
+
+def test_saved_weights_come_back(tmp_path: Path) -> None:
+    saved, loaded = small(), small()
+    assert not same(saved, loaded)
+    weights.save(saved, tmp_path / "new folder" / "weights.pt")
+    weights.load(loaded, tmp_path / "new folder" / "weights.pt")
+    assert same(saved, loaded)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"state_dict": {f"predictor.{k}": v for k, v in state.items()}, "epoch": 3},
+        lambda state: {"net_param": {f"module.{k}": v for k, v in state.items()}},
+        lambda state: {"state_dict": {f"model.{k}": v for k, v in state.items()}},
+    ],
+    ids=["lightning task", "authors", "openstl"],
+)
+def test_wrapped_weights_are_found(wrap: Any, tmp_path: Path) -> None:
+    saved, loaded = small(), small()
+    torch.save(wrap(saved.state_dict()), tmp_path / "checkpoint")
+    weights.load(loaded, tmp_path / "checkpoint")
+    assert same(saved, loaded)
+
+
+def test_a_file_in_the_authors_names_is_translated(tmp_path: Path) -> None:
+    theirs = {
+        "conv_x.0.weight": torch.rand(16, 3, 5, 5),
+        "conv_h.0.weight": torch.rand(16, 4, 5, 5),
+        "conv_o.0.weight": torch.rand(4, 8, 5, 5),  # unused in the reference
+        "conv_last.weight": torch.rand(4, 8, 1, 1),
+    }
+    cell = ConvLSTMCell(3, 4, norm=None)
+    cell.load_state_dict(weights.translate(cell, theirs))
+    assert torch.equal(cell.conv_x[0].weight, theirs["conv_x.0.weight"])
+    assert not cell.conv_h[0].bias.any()
+    torch.save(theirs, tmp_path / "theirs")
+    other = ConvLSTMCell(3, 4, norm=None)
+    weights.load(other, tmp_path / "theirs")
+    assert same(cell, other)
+
+
+def test_colour_patches_are_reordered() -> None:
+    """The reference folds (row, column, colour), we fold (colour, row, column)."""
+    p, colours, hidden = 2, 3, 4
+    model = zoo.convlstm(in_channels=colours, hidden_channels=hidden, layers=1, patch=p)
+    folded = p * p * colours
+    theirs = {
+        "cell_list.0.conv_x.0.weight": torch.rand(4 * hidden, folded, 5, 5),
+        "cell_list.0.conv_h.0.weight": torch.rand(4 * hidden, hidden, 5, 5),
+        "conv_last.weight": torch.rand(folded, hidden, 1, 1),
+    }
+    model.load_state_dict(weights.translate(model, theirs))
+    frames = torch.rand(2, colours, 8, 6)
+    their_fold = rearrange(frames, "b c (h p) (w q) -> b (p q c) h w", p=p, q=p)
+    conv = torch.nn.functional.conv2d
+    torch.testing.assert_close(
+        conv(model.encoder(frames)[-1], model.core.cells[0].conv_x[0].weight, padding=2),
+        conv(their_fold, theirs["cell_list.0.conv_x.0.weight"], padding=2),
+    )
+    top = torch.rand(2, hidden, 4, 3)
+    torch.testing.assert_close(
+        model.decoder(top, []),
+        rearrange(
+            conv(top, theirs["conv_last.weight"]), "b (p q c) h w -> b c (h p) (w q)", p=p, q=p
+        ),
+    )
+
+
+class Trap:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return print, ("executed",)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "not a readable, safe weights file"),
+        (b"no weights at all", "not a readable, safe weights file"),
+        (pickle.dumps(Trap(), protocol=2), "not a readable, safe weights file"),
+        ([1, 2], "holds a dict of tensors, got list"),
+        ({}, "missing"),
+        ({"something": torch.zeros(2)}, "another model"),
+        (zoo.stau(hidden_channels=4, layers=3).state_dict(), "another model"),
+        (zoo.stau(hidden_channels=6, layers=2).state_dict(), r"expected \(12,"),
+        (zoo.convlstm(hidden_channels=4).state_dict(), "another model"),
+    ],
+)
+def test_foreign_files_are_refused_in_one_line(
+    content: Any, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "weights.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    model = small()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match=says) as error:
+        weights.load(model, path)
+    assert "\n" not in str(error.value)
+    assert "executed" not in capsys.readouterr().out
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    weights.save(small(), path)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match=r"weights\.pt is not a readable, safe weights file"):
+        weights.load(small(), path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no weights file at .*nowhere\.pt"):
+        weights.load(small(), tmp_path / "nowhere.pt")
