@@ -55,8 +55,9 @@ def test_a_file_in_the_authors_names_is_translated(tmp_path: Path) -> None:
     }
     cell = ConvLSTMCell(3, 4, norm=None)
     cell.load_state_dict(weights.translate(cell, theirs))
-    assert torch.equal(cell.conv_x[0].weight, theirs["conv_x.0.weight"])
-    assert not cell.conv_h[0].bias.any()
+    ours = cell.state_dict()
+    assert torch.equal(ours["conv_x.0.weight"], theirs["conv_x.0.weight"])
+    assert not ours["conv_h.0.bias"].any()
     torch.save(theirs, tmp_path / "theirs")
     other = ConvLSTMCell(3, 4, norm=None)
     weights.load(other, tmp_path / "theirs")
@@ -78,7 +79,9 @@ def test_colour_patches_are_reordered() -> None:
     their_fold = rearrange(frames, "b c (h p) (w q) -> b (p q c) h w", p=p, q=p)
     conv = torch.nn.functional.conv2d
     torch.testing.assert_close(
-        conv(model.encoder(frames)[-1], model.core.cells[0].conv_x[0].weight, padding=2),
+        conv(
+            model.encoder(frames)[-1], model.state_dict()["core.cells.0.conv_x.0.weight"], padding=2
+        ),
         conv(their_fold, theirs["cell_list.0.conv_x.0.weight"], padding=2),
     )
     top = torch.rand(2, hidden, 4, 3)
