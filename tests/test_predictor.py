@@ -355,9 +355,18 @@ ALL = torch.ones(2, 2, dtype=torch.bool)
         (lambda m: m.rollout(GOOD[:, :, :1], ALL), "built for 2 channel"),
         (lambda m: m.rollout(GOOD.to(torch.uint8), ALL), r"floats in \[0, 1\], got torch.uint8"),
         (lambda m: m.rollout(GOOD[:, :1], ALL[:, :0]), "T at least 2"),
-        (lambda m: m.rollout(GOOD, ALL[:1]), r"keep must be .* \(1, 2\), torch.bool and \(2, 3, 2, 8, 8\)"),
-        (lambda m: m.rollout(GOOD, ALL[:, :1]), r"keep must be .* \(2, 1\), torch.bool and \(2, 3, 2, 8, 8\)"),
-        (lambda m: m.rollout(GOOD, ALL[0]), r"keep must be .* \(2,\), torch.bool and \(2, 3, 2, 8, 8\)"),
+        (
+            lambda m: m.rollout(GOOD, ALL[:1]),
+            r"keep must .* \(1, 2\), torch.bool and \(2, 3, 2, 8, 8\)",
+        ),
+        (
+            lambda m: m.rollout(GOOD, ALL[:, :1]),
+            r"keep must .* \(2, 1\), torch.bool and \(2, 3, 2, 8, 8\)",
+        ),
+        (
+            lambda m: m.rollout(GOOD, ALL[0]),
+            r"keep must .* \(2,\), torch.bool and \(2, 3, 2, 8, 8\)",
+        ),
         (lambda m: m.rollout(GOOD, ALL.double()), "keep must be .*bool.* torch.float64"),
         (lambda m: m.step(GOOD[0, 0], None), r"\(B, C, H, W\), got shape \(2, 8, 8\)"),
         (lambda m: m.step(GOOD, None), r"\(B, C, H, W\), got shape \(2, 3, 2, 8, 8\)"),

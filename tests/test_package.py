@@ -1,0 +1,140 @@
+"""The package as a whole: the direction of imports, what importing loads, what the wheel holds."""
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+import vidpred
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted((ROOT / "vidpred").rglob("*.py"))
+CONFIGS = sorted(
+    path for folder in ("examples", "tests/conf") for path in (ROOT / folder).rglob("*.yaml")
+)
+
+# A module may import its own level and the lower ones.
+LEVELS = {
+    **dict.fromkeys(["data", "files", "losses", "metrics", "random", "sampling", "visual"], 0),
+    "cells": 1,
+    "models": 2,
+    "weights": 3,
+    "tasks": 4,
+    **dict.fromkeys(["cli", "commands", "demo", "__main__"], 5),
+}
+# Slow to import or, for torchvision, unusable next to a CPU-only build of torch.
+HEAVY = {"av", "kornia", "lpips", "matplotlib", "sklearn", "torchvision", "wandb"}
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def room(name: str) -> str:
+    """``cells`` for ``vidpred.cells.base``, nothing outside vidpred and for vidpred itself."""
+    parts = [*name.split("."), ""]
+    return parts[1] if parts[0] == "vidpred" else ""
+
+
+def imports(node: ast.AST, path: Path) -> list[str]:
+    """Names that an import statement may load: ``a.b`` and ``a.b.c`` for ``from a.b import c``."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        package = dotted(path) if path.stem == "__init__" else dotted(path).rpartition(".")[0]
+        base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+        return [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return []
+
+
+def run_on_import(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes outside functions and outside ``if TYPE_CHECKING``."""
+    for child in ast.iter_child_nodes(node):
+        checking = isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING")
+        if not checking and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield child
+            yield from run_on_import(child)
+
+
+def fresh_python(code: str, cwd: Path = ROOT) -> str:
+    """What the code prints in an interpreter that has imported nothing yet."""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_imports_run_one_way(path: Path) -> None:
+    own = room(dotted(path))
+    assert own in {*LEVELS, ""}, f"give {own} a level in tests/{Path(__file__).name}"
+    for node in ast.walk(ast.parse(path.read_text())):
+        for name in imports(node, path):
+            above = LEVELS.get(room(name), -1) > LEVELS.get(own, -1)
+            assert not above, f"{dotted(path)} must not import {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_heavy_packages_are_imported_inside_functions(path: Path) -> None:
+    for node in run_on_import(ast.parse(path.read_text())):
+        heavy = {name.split(".")[0] for name in imports(node, path)} & HEAVY
+        assert not heavy, f"import {heavy} inside the function that needs it"
+
+
+def test_cells_and_models_load_nothing_heavy() -> None:
+    """They need torch alone, so they start fast and run next to any torchvision."""
+    seconds, *loaded = fresh_python(
+        "import time, torch, sys\n"
+        "start = time.perf_counter()\n"
+        "import vidpred, vidpred.cells, vidpred.models\n"
+        "print(time.perf_counter() - start, *{name.split('.')[0] for name in sys.modules})\n"
+    ).split()
+    assert {"vidpred", "torch"} <= set(loaded)
+    assert not {*HEAVY, "lightning", "torchmetrics"} & set(loaded)
+    # A tenth of a second here; far above it something heavy has crept in.
+    assert float(seconds) < 3
+
+
+def test_training_loads_nothing_heavy_of_its_own() -> None:
+    """Lightning loads torchmetrics, which loads torchvision and matplotlib: we add nothing."""
+    added = fresh_python(
+        "import lightning, sys\n"
+        "before = {name.split('.')[0] for name in sys.modules}\n"
+        "import vidpred.data, vidpred.metrics, vidpred.tasks, vidpred.visual\n"
+        "print(*{name.split('.')[0] for name in sys.modules} - before)\n"
+    ).split()
+    assert "vidpred" in added
+    assert not HEAVY & set(added)
+
+
+def test_wheel_holds_every_module_and_the_type_marker(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120, cwd=ROOT)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name == f"vidpred-{vidpred.__version__}-py3-none-any.whl"
+    expected = {path.relative_to(ROOT).as_posix() for path in MODULES} | {"vidpred/py.typed"}
+    shipped = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert shipped == expected
+
+
+def test_every_configuration_is_a_yaml_mapping() -> None:
+    assert CONFIGS
+    for path in CONFIGS:
+        assert isinstance(yaml.safe_load(path.read_text()), dict), path
+
+
+def test_the_python_in_the_readme_runs(tmp_path: Path) -> None:
+    code = "\n".join(
+        re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    )
+    for full, small in {"in_channels=1)": "1, 4)", "max_steps=1000)": "fast_dev_run=True)"}.items():
+        assert full in code
+        code = code.replace(full, small)
+    fresh_python(f"{code}\nassert future.shape[1] == 15 and flow.shape == x.shape", cwd=tmp_path)
