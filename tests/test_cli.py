@@ -1,0 +1,315 @@
+import contextlib
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from vidpred import cli
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "tests" / "conf"
+EXAMPLES = sorted((ROOT / "examples").rglob("*.yaml"))
+TINY = [
+    *("--model.context_length=2", "--model.predictor.hidden_channels=4"),
+    *("--model.predictor.layers=2", "--data.length=4", "--data.canvas=32", "--data.batch_size=2"),
+    *("--data.num_workers=0", "--data.val_size=2", "--trainer.fast_dev_run=true"),
+    *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
+]
+
+
+def vidpred(*arguments):
+    """Run the command in this process; return (exit status, stdout, stderr)."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = cli.main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            status = stop.code or 0
+    return status, out.getvalue(), err.getvalue()
+
+
+def settings(*arguments):
+    """The merged settings of a fit."""
+    status, out, err = vidpred("fit", *arguments, "--print_config")
+    assert status == 0, err
+    return yaml.safe_load(out)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished training run."""
+    folder = tmp_path_factory.mktemp("runs")
+    status, _, err = vidpred(
+        "fit", "--config", CONF / "forecast.yaml", "--trainer.default_root_dir", folder
+    )
+    assert status == 0, err
+    (run,) = (folder / "lightning_logs").iterdir()
+    return run
+
+
+def reuse(run, command, *arguments):
+    """Run a command on a finished run; return its stdout and the folder that it made."""
+    before = set(run.parent.iterdir())
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    status, out, err = vidpred(
+        command, "--config", run / "config.yaml", "--ckpt_path", checkpoint, *arguments
+    )
+    assert status == 0, err
+    (folder,) = set(run.parent.iterdir()) - before
+    return out, folder
+
+
+def weights(run):
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_examples_run(file, tmp_path):
+    status, _, err = vidpred("fit", "--config", file, *TINY, "--trainer.default_root_dir", tmp_path)
+    assert status == 0, err
+
+
+def test_examples_differ_in_the_predictor_alone():
+    contents = [yaml.safe_load(file.read_text()) for file in EXAMPLES]
+    assert {"stgru", "stau", "mau", "iprnn", "predrnn", "convlstm"} <= {f.stem for f in EXAMPLES}
+    for file, content in zip(EXAMPLES, contents, strict=True):
+        del content["model"]["init_args"]["predictor"]
+        assert content["trainer"].pop("default_root_dir") == f"runs/moving_mnist/{file.stem}"
+        assert content == contents[0]
+
+
+@pytest.mark.parametrize("file", sorted(CONF.glob("*.yaml")), ids=lambda file: file.stem)
+def test_configurations_run(file, tmp_path):
+    status, _, err = vidpred("fit", "--config", file, "--trainer.default_root_dir", tmp_path)
+    assert status == 0, err
+    assert list(tmp_path.glob("lightning_logs/version_0/checkpoints/*.ckpt"))
+
+
+def test_a_run_keeps_its_results(run):
+    names = {file.name for file in run.iterdir()}
+    assert {"config.yaml", "checkpoints"} <= names
+    assert not [name for name in names if name.startswith(".")]
+    assert (run / "checkpoints" / "last.ckpt").is_file()
+    assert len(list((run / "checkpoints").glob("epoch=*.ckpt"))) == 1
+
+
+def test_command_line_overrules_file_overrules_default():
+    file = ["--config", CONF / "forecast.yaml"]
+    merged = settings(*file, "--trainer.max_steps", "7", "--data.canvas", "48")
+    data, model = merged["data"]["init_args"], merged["model"]["init_args"]
+    assert merged["trainer"]["max_steps"] == 7  # file: 4
+    assert data["canvas"] == 48  # file: 32
+    assert data["length"] == 6  # default: 20
+    assert data["digits"] == 2  # default
+    assert model["optimizer"]["class_path"] == "torch.optim.Adam"
+    assert model["optimizer"]["init_args"]["lr"] == 1e-3
+    assert merged["trainer"]["use_distributed_sampler"] is False
+
+
+def test_everything_can_be_chosen_on_the_command_line():
+    merged = settings(
+        *("--config", CONF / "forecast.yaml"),
+        *("--model.optimizer", "torch.optim.SGD", "--model.optimizer.momentum", "0.9"),
+        *("--model.optimizer.lr", "0.1"),
+        *("--model.scheduler", "torch.optim.lr_scheduler.StepLR", "--model.scheduler.step_size=3"),
+        *("--model.sampling", "vidpred.sampling.ReverseScheduledSampling"),
+        *("--model.predictor.cell", "vidpred.cells.STAUCell"),
+        *("--model.predictor.cell.tau", "2"),
+    )["model"]["init_args"]
+    assert merged["optimizer"]["class_path"] == "torch.optim.SGD"
+    assert merged["optimizer"]["init_args"]["momentum"] == 0.9
+    assert merged["scheduler"]["init_args"]["step_size"] == 3
+    assert merged["sampling"]["init_args"] == {"begin": 25000, "end": 50000, "alpha": 5000.0}
+    cell = merged["predictor"]["init_args"]["cell"]
+    assert cell["class_path"] == "vidpred.cells.STAUCell"
+    assert cell["init_args"]["tau"] == 2
+    other = settings(
+        *("--config", CONF / "forecast.yaml"),
+        *("--model.predictor", "vidpred.models.zoo.stau", "--model.predictor.theta", "3"),
+    )["model"]["init_args"]["predictor"]
+    assert other["init_args"]["theta"] == 3
+    assert "cell" not in other["init_args"]
+
+
+def test_saved_configuration_reproduces_the_run(run, tmp_path):
+    status, _, err = vidpred(
+        "fit", "--config", run / "config.yaml", "--trainer.default_root_dir", tmp_path
+    )
+    assert status == 0, err
+    again = tmp_path / "lightning_logs" / "version_0"
+    for name, weight in weights(run).items():
+        assert torch.equal(weights(again)[name], weight)
+    saved, resaved = (yaml.safe_load((x / "config.yaml").read_text()) for x in (run, again))
+    assert resaved["trainer"].pop("default_root_dir") == str(tmp_path)
+    del saved["trainer"]["default_root_dir"]
+    for settings in (saved, resaved):  # default metrics: their names, then also their arguments
+        assert list(settings["model"]["init_args"].pop("metrics")) == ["MSE", "PSNR", "SSIM"]
+    assert resaved == saved
+
+
+def test_fit_goes_on_from_a_checkpoint(run):
+    _, folder = reuse(run, "fit", "--trainer.max_steps", "6")
+    content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["global_step"] == 6
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
+
+
+def test_test_prints_and_saves_the_table(run):
+    out, folder = reuse(run, "test")
+    rows = [line.split() for line in out.splitlines() if line.split()[:1]]
+    steps = [row[0] for row in rows]
+    assert steps[-5:-1] == ["1", "2", "3", "mean"]
+    saved = (folder / "test.csv").read_text().splitlines()
+    assert saved[0] == "step,MSE,MSE (copy),PSNR,PSNR (copy),SSIM,SSIM (copy)"
+    assert float(saved[1].split(",")[1]) == pytest.approx(float(rows[-5][1]), rel=1e-3)
+    assert (folder / "test.png").is_file()
+    assert (folder / "config.yaml").is_file()
+
+
+def test_validate_and_predict(run):
+    out, _ = reuse(run, "validate")
+    assert "val_mse" in out
+    _, folder = reuse(run, "predict", "--trainer.limit_predict_batches", "2")
+    names = {file.name for file in (folder / "predictions").iterdir()}
+    assert names == {"0-00000.npy", "0-00001.npy", "prediction.png", "prediction.gif"}
+
+
+def test_configuration_is_saved_without_a_logger_too(tmp_path):
+    arguments = ["--config", CONF / "forecast.yaml", "--trainer.logger", "false"]
+    folder = ["--trainer.default_root_dir", tmp_path]
+    for steps in ("1", "2"):  # the second run finds the first one's file
+        assert vidpred("fit", *arguments, *folder, "--trainer.max_steps", steps)[0] == 0
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["trainer"]["max_steps"] == 2
+
+
+CELL, PREDICTOR = "--model.predictor.cell", "--model.predictor"
+BAD = {
+    "no command": (["fly"], "'fly'; expected fit, validate, test, predict or demo"),
+    "no file": (["fit"], "required: fit.data, fit.model"),
+    "missing file": (["fit", "--config", "nowhere.yaml"], "does not exist: .*nowhere.yaml"),
+    "no YAML": (["fit", "--config", "{tmp}/broken.yaml"], "parsing"),
+    "key": (["fit", "--config", "{tmp}/key.yaml"], "does not accept option 'trainer.max_stepz'"),
+    "nested key": (
+        ["fit", "--config", "{tmp}/nested.yaml"],
+        r"model\.predictor: Option 'layerz' is not accepted by vidpred\.models\.zoo\.stacked",
+    ),
+    "argument": ("--modell.x 3", "unrecognized arguments: --modell.x"),
+    "type": ("--trainer.max_steps many", r"trainer\.max_steps: .*many"),
+    "nested type": ("--model.predictor.layers two", r"model\.predictor\.layers: .*two"),
+    "value": ("--model.predictor.layers 0", "layers=0"),
+    "schedule": ("--model.sampling.start 2", r"start is a probability in \[0, 1\], got 2"),
+    "unit": (f"{CELL} vidpred.cells.NoCell", r"cell: .*'NoCell'; expected one of .*STGRUCell"),
+    "unit's module": (f"{CELL} vidpred.cell.STGRUCell", "module 'vidpred' has no attribute 'cell'"),
+    "no class path": (f"{CELL} STGRUUCell", "expected module.Class, got STGRUUCell"),
+    "no unit": (f"{CELL} torch.nn.Linear", "'torch.nn.Linear' to be a subclass of Cell"),
+    "unit's argument": (f"{CELL}.tau 3", "'tau' is not accepted by vidpred.cells.STGRUCell"),
+    "model": (f"{PREDICTOR} vidpred.models.zoo.no", "'no'; expected one of .*predrnn, .*stau"),
+    "digits": ("--data.root nowhere", "nowhere"),
+    "damaged digits": ("--data.root {tmp}/damaged", "train-images"),
+    "canvas": ("--data.canvas 16", "16x16"),
+    "context": ("--model.context_length 6", "context_length=6 .* clips of 6 frames"),
+    "channels": (f"{PREDICTOR}.in_channels 3", r"built for 3 channel\(s\)"),
+    "checkpoint": ("--ckpt_path nowhere.ckpt", "no checkpoint at nowhere.ckpt"),
+    "cut checkpoint": ("--ckpt_path {tmp}/cut.ckpt", "cut.ckpt is damaged or no checkpoint"),
+    "no checkpoint": ("--ckpt_path {tmp}/weights.pt", "weights.pt is no checkpoint of a run"),
+    "code": ("--ckpt_path {tmp}/code.pt", "code.pt is damaged or no checkpoint"),
+    "other widths": ("--ckpt_path {ckpt} --model.predictor.hidden_channels 8", "another model"),
+    "other unit": (f"--ckpt_path {{ckpt}} {CELL} vidpred.cells.ConvGRUCell", "another model"),
+    "demo": (["demo", "--minutes", "soon"], "soon"),
+    "demo's digits": (["demo", "--root", "nowhere"], "nowhere"),
+}
+
+
+@pytest.fixture(scope="module")
+def bad(run, tmp_path_factory):
+    """A folder with bad input."""
+    tmp = tmp_path_factory.mktemp("bad")
+    good = (CONF / "forecast.yaml").read_text()
+    (tmp / "broken.yaml").write_text("model: [")
+    (tmp / "key.yaml").write_text(good.replace("max_steps", "max_stepz"))
+    (tmp / "nested.yaml").write_text(good.replace("layers", "layerz"))
+    (tmp / "damaged").mkdir()
+    (tmp / "damaged" / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03\0\0\xea\x60")
+    checkpoint = (run / "checkpoints" / "last.ckpt").read_bytes()
+    (tmp / "cut.ckpt").write_bytes(checkpoint[: len(checkpoint) // 2])
+    torch.save({"weight": torch.zeros(1)}, tmp / "weights.pt")
+    torch.save({"state_dict": Path("code")}, tmp / "code.pt")
+    return tmp
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line(case, run, bad, tmp_path):
+    arguments, message = BAD[case]
+    if isinstance(arguments, str):
+        config = f"fit --config {CONF / 'forecast.yaml'} --trainer.default_root_dir {tmp_path}"
+        arguments = f"{config} {arguments}".split()
+    ckpt = run / "checkpoints" / "last.ckpt"
+    status, _, err = vidpred(*(x.format(tmp=bad, ckpt=ckpt) for x in arguments))
+    assert status == 2
+    assert "Traceback" not in err
+    last = err.splitlines()[-1]
+    assert last.startswith("vidpred: error: ")
+    assert re.search(message, last), last
+    assert len([line for line in err.splitlines() if "error" in line.lower()]) == 1
+
+
+def test_divergence_is_one_line(tmp_path):
+    status, _, err = vidpred(
+        *("fit", "--config", CONF / "forecast.yaml", "--trainer.default_root_dir", tmp_path),
+        *("--model.optimizer.lr", "1e30", "--trainer.max_steps", "20"),
+        *("--trainer.num_sanity_val_steps", "0", "--trainer.limit_val_batches", "0"),
+    )
+    assert status == 1
+    assert err.splitlines()[-1].startswith("vidpred: error: the loss is nan at step ")
+
+
+def test_traceback_on_request(monkeypatch):
+    monkeypatch.setenv("VIDPRED_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="no command 'fly'"):
+        cli.main(["fly"])
+
+
+def test_bugs_keep_their_traceback(monkeypatch):
+    def bug(*_):
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("vidpred.demo.main", bug)
+    with pytest.raises(KeyError):
+        cli.main(["demo"])
+
+
+def test_help_is_short_and_quick():
+    for arguments in ([], ["--help"], *([c, "--help"] for c in ("fit", "test"))):
+        status, out, _ = vidpred(*arguments)
+        assert status == 0
+        assert 10 < len(out.splitlines()) <= 30
+        assert all(len(line) <= 100 for line in out.splitlines())
+    code = (
+        "import sys, vidpred.cli; sys.argv[1:] = ['--help']; vidpred.cli.main();"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_every_setting_in_the_help_exists():
+    lines = [line.strip() for line in cli.RUN_HELP.splitlines() if line.startswith("  --")]
+    words = " ".join(line.split("   ")[0] for line in lines).split()
+    skipped = {"--config", "FILE", "--print_config", "--ckpt_path"}
+    values = {"N": "3", "X": "0.1", "DIR": "somewhere"}
+    arguments = [values.get(word, word) for word in words if word not in skipped]
+    assert len(arguments) > 20
+    merged = settings("--config", CONF / "forecast.yaml", *arguments)
+    assert merged["model"]["init_args"]["predictor"]["class_path"] == "vidpred.models.zoo.stau"
+
+
+def test_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "vidpred", "fly"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("vidpred: error: no command 'fly'")

@@ -1,0 +1,156 @@
+"""An interrupted and resumed run ends with the very weights of the uninterrupted one."""
+
+from functools import partial
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from vidpred.cells import STGRUCell
+from vidpred.data import MovingMNISTData
+from vidpred.models import zoo
+from vidpred.sampling import ReverseScheduledSampling, ScheduledSampling, draw_keep
+from vidpred.tasks import DelayedStepLR, ForecastTask
+
+STEPS, EPOCH, BATCH, LENGTH, CONTEXT = 8, 3, 2, 6, 3
+SAMPLING = ScheduledSampling(start=0.6, slope=0.02)
+
+
+class Interruption(Exception):
+    pass
+
+
+class Interrupt(Callback):
+    """Ends the run when step number `at` begins, as a crash would."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == self.at:
+            raise Interruption
+
+
+def run(folder, workers=0, callbacks=(), ckpt_path=None, sampling=SAMPLING, **arguments):
+    # Another seed of the global generators after the interruption: nothing may depend on them.
+    seed_everything(0 if ckpt_path is None else 99, verbose=False)
+    predictor = zoo.stacked(STGRUCell, hidden_channels=4, layers=1)
+    scheduler = partial(DelayedStepLR, start=3, every=2, factor=0.7)
+    task = ForecastTask(predictor, CONTEXT, sampling, scheduler=scheduler, seed=5)
+    data = MovingMNISTData(
+        length=LENGTH,
+        canvas=32,
+        batch_size=BATCH,
+        num_workers=workers,
+        epoch_size=EPOCH * BATCH,
+        val_size=2,
+        seed=11,
+    )
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=STEPS,
+        default_root_dir=folder,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        callbacks=list(callbacks),
+        enable_checkpointing=bool(callbacks),
+        **arguments,
+    )
+    trainer.fit(task, data, ckpt_path=ckpt_path, weights_only=True)
+    assert trainer.global_step == STEPS
+    return task.state_dict(), trainer.optimizers[0].state_dict()
+
+
+def assert_same(found, expected):
+    (weights, optimizer), (true_weights, true_optimizer) = found, expected
+    assert all(torch.equal(weights[name], true_weights[name]) for name in true_weights)
+    assert optimizer["param_groups"] == true_optimizer["param_groups"]
+    for index, moments in true_optimizer["state"].items():
+        for name, moment in moments.items():
+            assert torch.equal(optimizer["state"][index][name], moment)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("whole"))
+
+
+def test_sampling_is_in_its_stochastic_range():
+    for step in range(STEPS):
+        p = SAMPLING.probabilities(step, CONTEXT, LENGTH)[CONTEXT:]
+        assert ((p > 0.3) & (p < 0.7)).all()
+    keep = [
+        draw_keep(SAMPLING, BATCH, LENGTH, CONTEXT, step=n, batch=n % EPOCH, seed=5)
+        for n in range(STEPS)
+    ]
+    assert 0.2 < torch.stack(keep)[..., CONTEXT:].float().mean() < 0.8
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("when", "interrupted"),
+    [
+        ({"every_n_train_steps": 4}, 5),  # within an epoch; a step after it is lost
+        ({"every_n_train_steps": 4}, 4),
+        ({"every_n_train_steps": 3}, 3),  # with the last batch of an epoch
+        ({"every_n_epochs": 2}, 7),  # at the end of an epoch
+        ({"save_on_exception": True, "every_n_train_steps": 100}, 5),  # by the interruption itself
+        ({"save_on_exception": True, "every_n_train_steps": 100}, 6),  # between two epochs
+    ],
+    ids=[
+        "mid epoch, lost step",
+        "mid epoch",
+        "last batch",
+        "epoch end",
+        "exception",
+        "exception 2",
+    ],
+)
+def test_resumed_run_equals_uninterrupted_run(tmp_path, uninterrupted, when, interrupted, workers):
+    saving = ModelCheckpoint(dirpath=tmp_path, save_top_k=-1, **when)
+    with pytest.raises(Interruption):
+        run(tmp_path, workers, [saving, Interrupt(interrupted)])
+    (checkpoint,) = tmp_path.glob("*.ckpt")
+    assert_same(run(tmp_path, workers, ckpt_path=checkpoint), uninterrupted)
+
+
+@pytest.mark.parametrize("interrupted", [5, 7])
+def test_resumed_from_a_validation(tmp_path, uninterrupted, interrupted):
+    often = {"val_check_interval": 2, "check_val_every_n_epoch": None}
+    saving = ModelCheckpoint(dirpath=tmp_path, monitor="val_mse", save_last=True)
+    with pytest.raises(Interruption):
+        run(tmp_path, callbacks=[saving, Interrupt(interrupted)], **often)
+    resumed = run(tmp_path, ckpt_path=tmp_path / "last.ckpt", **often)
+    assert_same(resumed, uninterrupted)
+
+
+def test_workers_and_validation_change_nothing(tmp_path, uninterrupted):
+    assert_same(run(tmp_path, workers=1, limit_val_batches=0), uninterrupted)
+    often = {"val_check_interval": 1, "check_val_every_n_epoch": None}
+    assert_same(run(tmp_path, **often), uninterrupted)
+
+
+def test_interrupted_twice_with_accumulated_gradients(tmp_path):
+    settings = {
+        "sampling": ReverseScheduledSampling(begin=2, end=20, alpha=4.0),
+        "accumulate_grad_batches": 2,
+    }
+    whole = run(tmp_path, **settings)
+    checkpoint = None
+    for number, interrupted in enumerate((3, 6)):
+        folder = tmp_path / str(number)
+        saving = ModelCheckpoint(dirpath=folder, every_n_train_steps=1, save_last=True)
+        callbacks = [saving, Interrupt(interrupted)]
+        with pytest.raises(Interruption):
+            run(folder, callbacks=callbacks, ckpt_path=checkpoint, **settings)
+        checkpoint = folder / "last.ckpt"
+    assert_same(run(tmp_path, ckpt_path=checkpoint, **settings), whole)
+
+
+def test_the_comparison_can_fail(tmp_path, uninterrupted):
+    other = run(tmp_path, sampling=ScheduledSampling(start=0.6, slope=0.05))
+    with pytest.raises(AssertionError):
+        assert_same(other, uninterrupted)

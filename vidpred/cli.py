@@ -1,0 +1,170 @@
+"""The command ``vidpred``: help, dispatch, and errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+HELP = """\
+usage: vidpred COMMAND [arguments]
+
+Train and use recurrent video predictors.
+
+commands:
+  fit       train a model
+  validate  score it on the validation set
+  test      score it on the test set: a table and curves per predicted step
+  predict   save its predictions of the test set
+  demo      train a small model for two minutes and look at its predictions
+
+  vidpred fit --config examples/moving_mnist/stgru.yaml --data.root DIR
+  vidpred fit --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt    (goes on)
+  vidpred test --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt
+  vidpred COMMAND --help
+
+With VIDPRED_TRACEBACK=1 in the environment an error shows where it comes from."""
+
+RUN_HELP = """\
+usage: vidpred {command} --config FILE [--SETTING VALUE ...]
+
+Settings have defaults, the file overrules them, the command line overrules the file. All of them,
+merged, are saved as config.yaml in the folder of the run.
+
+  --config FILE              YAML; of several the later overrule the earlier
+  --print_config             show all settings, merged, and stop
+  --ckpt_path FILE           checkpoint to go on from (fit), or whose weights to use
+  --seed_everything N        seed of the initial weights
+
+  --data.root DIR            folder with MNIST; without it: digits that come with scikit-learn
+  --data.batch_size N        ... and whatever --data.help vidpred.data.MovingMNISTData lists
+
+  --model.predictor vidpred.models.zoo.stau --model.predictor.layers N
+  --model.optimizer torch.optim.AdamW --model.optimizer.lr X
+  --model.context_length N   ... and whatever --model.help vidpred.tasks.ForecastTask lists
+
+  --trainer.max_steps N      ... and every other argument of lightning.pytorch.Trainer, such as
+  --trainer.precision bf16-mixed
+  --trainer.accelerator gpu --trainer.devices 2
+  --trainer.default_root_dir DIR
+  --trainer.fast_dev_run true
+  --trainer.logger lightning.pytorch.loggers.WandbLogger"""
+
+_COMMANDS = ("fit", "validate", "test", "predict")
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        args: The arguments after the program's name; by default those of this process.
+
+    Returns:
+        The exit status: 0, 1 when training diverged, 2 when the input is at fault.
+
+    Example:
+        >>> main(["fly"])  # and one line on stderr that names the commands
+        2
+    """
+    arguments = list(sys.argv[1:] if args is None else args)
+    command = arguments[0] if arguments else "--help"
+    try:
+        if command in ("-h", "--help"):
+            print(HELP)
+        elif command == "--version":
+            from vidpred import __version__
+
+            print(f"vidpred {__version__}")
+        elif command == "demo":
+            from vidpred import demo
+
+            demo.main(arguments[1:])
+        elif command in _COMMANDS and {"-h", "--help"} & set(arguments):
+            print(RUN_HELP.format(command=command))
+        elif command in _COMMANDS:
+            from vidpred.commands import VidpredCLI
+
+            VidpredCLI(args=None if args is None else arguments)
+        else:
+            raise ValueError(f"no command {command!r}; expected {', '.join(_COMMANDS)} or demo")
+    except Exception as error:
+        if os.environ.get("VIDPRED_TRACEBACK") or not _expected(error):
+            raise
+        print(f"vidpred: error: {one_line(str(error))}", file=sys.stderr)
+        return 1 if isinstance(error, FloatingPointError) else 2
+    return 0
+
+
+def one_line(message: str) -> str:
+    """Shorten an error message to one line.
+
+    The argument parser reports an error in a nested setting over many lines: the way down to it,
+    and all other types that it could have had. What helps is the setting's name and the innermost
+    reason; for an unknown name also those there are.
+
+    Args:
+        message: Any message.
+
+    Returns:
+        The line, without line break.
+
+    Example:
+        >>> print(one_line('''Parser key "model":
+        ...   Does not validate against any of the Union subtypes
+        ...   Subtypes: [<class 'LightningModule'>, <class 'NoneType'>]
+        ...   Errors:
+        ...     - Problem with given class_path 'vidpred.tasks.ForecastTask':
+        ...         Parser key "context_length":
+        ...           Expected a <class 'int'>. Got value: x
+        ...     - Expected a <class 'NoneType'>
+        ...   Given value type: <class 'str'>'''))
+        model.context_length: Expected a <class 'int'>. Got value: x
+    """
+    keys = re.findall(r'Parser key "([^"]+)"', message)
+    paths = re.findall(r"class_path[ =]'([^']+)'", message)
+    lines = (_FRAME.sub("", line).strip() for line in message.splitlines())
+    reason = "; ".join(dict.fromkeys(line for line in lines if line and not _NOISE.match(line)))
+    if unknown := re.search(r"module '([\w.]+)' has no attribute '\w+'", reason):
+        reason = "; expected one of ".join(filter(None, [unknown[0], _names(unknown[1])]))
+    elif reason.startswith("Option ") and paths:
+        reason += f" by {paths[-1]}"
+    reason = reason.replace("Expected a dot import path string:", "expected module.Class, got")
+    return ": ".join(filter(None, [".".join(dict.fromkeys(keys)), reason]))
+
+
+_FRAME = re.compile(
+    r"""^[\s-]*(Parser\ key\ "[^"]+":|Problem\ with\ given\ class_path\ '[^']+':
+    |Type\ \S*Callable.*?expects\ a\ function\ or\ a\ callable\ class:)?
+    |\.+\ Got\ value:\ Namespace.*""",
+    re.VERBOSE,
+)
+_NOISE = re.compile(
+    "Does not validate against any|Subtypes: |Errors:|Given value|Expected a <class 'NoneType'>"
+    "|Expected a path but "
+)
+
+
+def _names(module: str) -> str:
+    """Public classes and functions of a module that a setting may name."""
+    content = vars(importlib.import_module(module))
+    names = content.get("__all__", content)
+    kinds = {name: content[name] for name in names if not name.startswith("_")}
+    settings = (
+        name
+        for name, x in kinds.items()
+        if callable(x)
+        and str(getattr(x, "__module__", "")).startswith(module)
+        and not (isinstance(x, type) and issubclass(x, tuple))  # states and flows
+    )
+    return ", ".join(sorted(settings))
+
+
+def _expected(error: Exception) -> bool:
+    """Whether the input or the machine is at fault, not the program."""
+    kinds = (ValueError, TypeError, OSError, FloatingPointError, argparse.ArgumentError)
+    # Not imported for their names' sake: Lightning and torch take seconds.
+    others = {"MisconfigurationException", "OutOfMemoryError", "ParserError"}
+    return isinstance(error, kinds) or type(error).__name__ in others

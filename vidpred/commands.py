@@ -1,0 +1,103 @@
+"""``vidpred fit | validate | test | predict``: Lightning's command line for our tasks and data."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import (
+    ArgsType,
+    LightningArgumentParser,
+    LightningCLI,
+    SaveConfigCallback,
+)
+
+from vidpred.files import replacing
+from vidpred.tasks.callbacks import PredictionWriter, run_folder
+
+
+class _Parser(LightningArgumentParser):
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        raise argparse.ArgumentError(None, message) from ex
+
+
+class _SaveConfig(SaveConfigCallback):
+    """Saves the merged configuration to the run's folder, in place of an older one if need be."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        folder = run_folder(trainer)
+        if trainer.is_global_zero:
+            with replacing(folder / "config.yaml") as temporary:
+                self.parser.save(self.config, str(temporary), skip_none=False, multifile=False)
+
+
+class VidpredCLI(LightningCLI):
+    """The commands. Reads its arguments and runs one of them when it is made.
+
+    Args:
+        args: The arguments after the program's name; by default those of this process.
+    """
+
+    def __init__(self, args: ArgsType = None) -> None:
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            parser_class=_Parser,
+            save_config_callback=_SaveConfig,
+            seed_everything_default=0,
+            # The loaders share samples out among processes themselves.
+            trainer_defaults={"use_distributed_sampler": False, "callbacks": [PredictionWriter()]},
+            # Task and data carry their own arguments; checkpoints hold tensors and numbers alone.
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=args,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        fixed = {"model", "datamodule", "dataloaders", "weights_only", "verbose"}
+        return {
+            "fit": {*fixed, "train_dataloaders", "val_dataloaders"},
+            "validate": fixed,
+            "test": fixed,
+            "predict": {*fixed, "return_predictions"},
+        }
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        super().parse_arguments(parser, args)
+        checkpoint = self.config[self.config.subcommand].ckpt_path
+        if checkpoint is not None and checkpoint not in ("best", "last", "hpc"):
+            _check_checkpoint(Path(checkpoint))
+
+    def fit(self, **arguments: Any) -> None:
+        self.trainer.fit(**arguments, weights_only=True)
+
+    def validate(self, **arguments: Any) -> None:
+        self.trainer.validate(**arguments, weights_only=True)
+
+    def test(self, **arguments: Any) -> None:
+        self.trainer.test(**arguments, weights_only=True, verbose=False)
+
+    def predict(self, **arguments: Any) -> None:
+        self.trainer.predict(**arguments, weights_only=True, return_predictions=False)
+
+
+def _check_checkpoint(path: Path) -> None:
+    """Refuse a missing or damaged file, and one that a run did not write."""
+    if path.is_dir():  # sharded checkpoints are folders
+        return
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen types for a file that is cut, foreign, unsafe
+        raise ValueError(
+            f"{path} is damaged or no checkpoint: torch.load(weights_only=True) cannot read it"
+        ) from error
+    if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
+        raise ValueError(f"{path} is no checkpoint of a run; expected a file of its checkpoints/")
