@@ -113,9 +113,9 @@ def test_the_published_test_set(tmp_path: Path):
     batches = torch.cat(list(data.test_dataloader()))
     assert torch.equal((batches[:, :, 0] * 255).round().byte(), torch.tensor(frames).swapaxes(0, 1))
 
-    for arguments in ({"length": 10}, {"canvas": 32}, {"canvas": (64, 60)}):
+    for length, canvas in ((10, 64), (20, 32), (20, (64, 60))):
         with pytest.raises(ValueError, match="holds 20 frames of 64x64: set length=20") as caught:
-            MovingMNISTData(test_sequences=path, **arguments)
+            MovingMNISTData(test_sequences=path, length=length, canvas=canvas)
         assert "\n" not in str(caught.value)
 
 

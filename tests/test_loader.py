@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,12 @@ class Model(LightningModule):
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         self.validated.append(batch.int().tolist())
+
+    def test_step(self, batch: Tensor, batch_idx: int) -> None:
+        self.validation_step(batch, batch_idx)
+
+    def predict_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return batch + 0.5
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), lr=0.05)
@@ -160,6 +167,23 @@ def test_a_batch_that_failed_is_trained_on_again(tmp_path: Path, workers: int):
     assert torch.equal(resumed.weight, whole.weight)
 
 
+@pytest.mark.parametrize(("overfit", "distinct"), [(2, 2), (0.5, 3)])
+def test_overfitting_repeats_the_first_batches(tmp_path: Path, overfit: float, distinct: int):
+    model = fit(tmp_path, Model(), max_epochs=2, overfit_batches=overfit)
+    assert model.trained == stream(distinct) * 2
+
+
+def test_evaluation_under_a_trainer(tmp_path: Path):
+    data, model = Data(batch_size=5), Model()
+    for evaluate in (Trainer.validate, Trainer.test):
+        model.validated = []
+        evaluate(trainer(tmp_path, []), model, datamodule=data, verbose=False)
+        assert list(chain.from_iterable(model.validated)) == list(range(SIZE))
+    predicted = trainer(tmp_path, []).predict(model, datamodule=data)
+    assert predicted is not None
+    assert [value for batch in predicted for value in batch] == [i + 0.5 for i in range(SIZE)]
+
+
 class Report(Callback):
     """Each process writes down what it saw and what came out."""
 
@@ -201,10 +225,8 @@ def test_two_processes(tmp_path: Path):
     batches = [a + b for a, b in zip(whole[0]["trained"], whole[1]["trained"], strict=True)]
     assert batches == stream(6, 2 * BATCH)
     assert whole[0]["weight"] == whole[1]["weight"]
-    assert [sorted(sum(seen["validated"], [])) for seen in whole] == [
-        list(range(0, SIZE, 2)),
-        list(range(1, SIZE, 2)),
-    ]
+    shares = [list(chain.from_iterable(seen["validated"])) for seen in whole]
+    assert shares == [list(range(0, SIZE, 2)), list(range(1, SIZE, 2))]
 
     resume = tmp_path / "step=2.ckpt"
     resumed = fit_on_two(tmp_path / "resumed", injects_sampler=False, resume=resume)
@@ -237,14 +259,12 @@ def test_without_a_trainer(workers: int):
 
 
 def test_every_pass_has_every_sample_once_in_another_order():
-    samples = sum(numbers(b for _ in range(2) for b in ResumableLoader(Numbers(), 11)), [])
-    assert samples[:SIZE] == samples[SIZE:]  # two loaders, each from the start
     loader = ResumableLoader(Numbers(), 11)
-    samples = sum(numbers(loader) + numbers(loader), [])
-    assert sorted(samples[:SIZE]) == sorted(samples[SIZE:]) == list(range(SIZE))
-    assert samples[:SIZE] != samples[SIZE:]
-    other = sum(numbers(ResumableLoader(Numbers(), 11, seed=1)), [])
-    assert other != samples[:SIZE]
+    first, second = (list(chain.from_iterable(numbers(loader))) for _ in range(2))
+    assert sorted(first) == sorted(second) == list(range(SIZE))
+    assert first != second
+    assert list(chain.from_iterable(numbers(ResumableLoader(Numbers(), 11)))) == first
+    assert list(chain.from_iterable(numbers(ResumableLoader(Numbers(), 11, seed=1)))) != first
 
 
 def test_epochs_of_a_stream():
@@ -283,7 +303,7 @@ def test_evaluation_visits_every_sample_once_in_order(workers: int):
     loader = EvaluationLoader(Numbers(), 5, workers)
     assert len(loader) == 5
     batches = numbers(loader)
-    assert sum(batches, []) == list(range(SIZE))
+    assert list(chain.from_iterable(batches)) == list(range(SIZE))
     assert [len(batch) for batch in batches] == [5, 5, 5, 5, 2]
     assert numbers(loader) == batches
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vidpred.data import FixedMovingMNIST, MovingMNIST
-from vidpred.data.moving_mnist import render, trajectory
+from vidpred.data.moving_mnist import render, to_unit, trajectory
 from vidpred.random import uniform
 
 
@@ -73,7 +73,7 @@ def images() -> torch.Tensor:
 def test_equals_the_published_generator(images: torch.Tensor, length: int, digits: int, canvas):
     dataset = MovingMNIST(images, length, digits, canvas, seed=5, stream=2)
     indices = [0, 1, 17, 9_999]
-    drawn = dataset.draw(indices, dtype=torch.uint8)
+    drawn = dataset.frames(indices)
     size = (canvas, canvas) if isinstance(canvas, int) else canvas
     assert drawn.shape == (4, length, 1, *size)
     for frames, index in zip(drawn, indices, strict=True):
@@ -86,15 +86,19 @@ def test_values(images: torch.Tensor):
     assert item.shape == (20, 1, 64, 64)
     assert item.dtype == torch.float32
     assert (item.min(), item.max()) == (0, 1)
-    levels = dataset.draw([3], dtype=torch.uint8)[0]
+    levels = dataset.frames([3])[0]
     torch.testing.assert_close(item, levels / 255, rtol=1.2e-7, atol=0)
 
 
-def test_the_grey_levels_reach_one_and_do_not_pass_it():
-    ramp = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
-    frame = render(ramp, torch.zeros(1, 1, 1).long(), torch.zeros(1, 1, 1).long(), (16, 16))
-    assert frame.flatten().diff().min() > 0
-    assert frame.flatten()[[0, -1]].tolist() == [0, 1]
+def test_to_unit():
+    levels = torch.arange(256, dtype=torch.uint8)
+    # More than fits the cache at once, in blocks of unequal size.
+    unit = to_unit(levels.repeat(3001).view(3001, 16, 16))
+    assert unit.shape == (3001, 16, 16)
+    assert torch.equal(unit, unit[:1].expand_as(unit))
+    assert unit[0].flatten().diff().min() > 0
+    assert unit[0].flatten()[[0, -1]].tolist() == [0, 1]
+    torch.testing.assert_close(unit[0].flatten(), levels / 255, rtol=1.2e-7, atol=0)
 
 
 def test_an_item_is_the_same_alone_in_a_batch_and_in_another_order(images: torch.Tensor):
@@ -142,7 +146,7 @@ def test_the_result_belongs_to_the_caller(images: torch.Tensor):
 def test_start_and_angle_are_uniform_and_digits_equally_likely(images: torch.Tensor):
     marked = torch.arange(50, dtype=torch.uint8)[:, None, None].expand(50, 1, 1) + 1
     dataset = MovingMNIST(marked, length=1, digits=1, canvas=51, sequences=20_000)
-    frames = dataset.draw(range(20_000), dtype=torch.uint8)[:, 0, 0]
+    frames = dataset.frames(range(20_000))[:, 0, 0]
     counts = torch.bincount(frames.flatten(1).amax(1).long() - 1, minlength=50).double()
     assert ((counts - 400).square() / 400).sum() < 100  # 49 degrees of freedom: 5 deviations
     where = (frames > 0).flatten(1).float().argmax(1)
@@ -154,8 +158,7 @@ def test_start_and_angle_are_uniform_and_digits_equally_likely(images: torch.Ten
 
 
 def test_trajectory_of_a_known_case():
-    start = torch.tensor([[0.5, 0.75], [0.25, 0.5]], dtype=torch.float64)
-    path = trajectory(start, torch.tensor([0.0, math.pi], dtype=torch.float64), 13)
+    path = trajectory(np.array([[0.5, 0.75], [0.25, 0.5]]), np.array([0.0, math.pi]), 13)
     assert path.shape == (2, 2, 13)
     right = [0.85, 0.95, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0]
     left = [0.4, 0.3, 0.2, 0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
@@ -165,15 +168,14 @@ def test_trajectory_of_a_known_case():
 
 
 def test_trajectories_equal_the_loop_over_steps():
-    start = uniform(1, torch.arange(300), shape=(2,)).double()
-    angle = uniform(2, torch.arange(300)).double() * 2 * math.pi
+    start = uniform(1, torch.arange(300), shape=(2,)).double().numpy()
+    angle = uniform(2, torch.arange(300)).double().numpy() * 2 * math.pi
     path = trajectory(start, angle, 200)
     plain = [
         plain_trajectory((point[0], point[1]), direction, 200)
         for point, direction in zip(start.tolist(), angle.tolist(), strict=True)
     ]
-    expected = torch.tensor(plain, dtype=torch.float64).transpose(1, 2)
-    torch.testing.assert_close(path, expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(path, np.swapaxes(plain, 1, 2), rtol=0, atol=1e-12)
     assert path.min() == 0
     assert path.max() == 1
 
@@ -181,7 +183,7 @@ def test_trajectories_equal_the_loop_over_steps():
 def test_the_brighter_pixel_shows():
     pair = torch.tensor([[[[10, 200]], [[50, 60]]]], dtype=torch.uint8)  # (1, 2, 1, 2)
     left = torch.tensor([[[0, 1], [1, 0]]])
-    frames = render(pair, torch.zeros_like(left), left, (1, 3), dtype=torch.uint8)
+    frames = render(pair, torch.zeros_like(left), left, (1, 3))
     assert frames.flatten(1).tolist() == [[10, 200, 60, 50, 60, 200]]
 
 

@@ -44,13 +44,13 @@ class ResumableLoader:
     Example:
         >>> loader = ResumableLoader(range(5), batch_size=2, seed=1)
         >>> [batch.tolist() for batch in loader]
-        [[2, 3], [4, 0], [1, 4]]
+        [[4, 0], [1, 2], [3, 2]]
         >>> loader.state_dict()
         {'batches': 3}
         >>> again = ResumableLoader(range(5), batch_size=2, seed=1)
         >>> again.load_state_dict({"batches": 2})
         >>> next(iter(again)).tolist()
-        [1, 4]
+        [3, 2]
     """
 
     def __init__(
@@ -79,12 +79,15 @@ class ResumableLoader:
         self._rank, self._processes = _place(trainer)
         self._length = -(-epoch_size // (batch_size * self._processes))
         self._handed_out = 0
+        self._shuffled = -1, torch.empty(0)  # a pass and its order, kept while it lasts
 
     def __len__(self) -> int:
         return self._length
 
     def __iter__(self) -> Iterator[Any]:
-        for batch in _fetch(self.dataset, self._batches(self._done()), self.num_workers):
+        done = self._done()
+        batches = (self._batch(number) for number in range(done, done + self._length))
+        for batch in _fetch(self.dataset, batches, self.num_workers):
             self._handed_out += 1
             yield batch
 
@@ -104,23 +107,22 @@ class ResumableLoader:
         counts = self.trainer.fit_loop.epoch_loop.batch_progress.total
         return counts.processed  # pyright: ignore[reportAttributeAccessIssue] -- declared as its base
 
-    def _batches(self, first: int) -> Iterator[list[int]]:
-        """Indices of the samples of one epoch of batches, from number `first` on."""
-        current, order = -1, range(0)
-        for number in range(first, first + self._length):
-            begin = (number * self._processes + self._rank) * self.batch_size
-            batch = []
-            for place in range(begin, begin + self.batch_size):
-                pass_, offset = divmod(place, self._size)
-                if pass_ != current:
-                    current, order = pass_, self._order(pass_)
-                batch.append(int(order[offset]))
-            yield batch
+    def _batch(self, number: int) -> list[int]:
+        """Indices of the samples of one batch of this process."""
+        overfit = getattr(self.trainer, "overfit_batches", 0)
+        if overfit:  # train on the first few over and over, or on that share of an epoch
+            number %= overfit if isinstance(overfit, int) else max(1, int(overfit * self._length))
+        first = (number * self._processes + self._rank) * self.batch_size
+        places = (divmod(place, self._size) for place in range(first, first + self.batch_size))
+        return [int(self._order(pass_)[offset]) for pass_, offset in places]
 
     def _order(self, pass_: int) -> range | torch.Tensor:
-        if self.shuffle:
-            return permutation(self._size, self.seed, pass_)
-        return range(self._size)
+        """Indices of the data set in the order of a pass."""
+        if not self.shuffle:
+            return range(self._size)
+        if self._shuffled[0] != pass_:
+            self._shuffled = pass_, permutation(self._size, self.seed, pass_)
+        return self._shuffled[1]
 
 
 class EvaluationLoader:

@@ -1,6 +1,5 @@
 """Moving MNIST: handwritten digits that bounce about a canvas (Srivastava et al., ICML 2015)."""
 
-import math
 import operator
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +12,10 @@ from torch.utils.data import Dataset
 from vidpred.random import uniform
 
 _STEP = 0.1  # way covered in a step, as a share of the free span
-_UNIT = 1 / 255  # a grey level
-_BLOCK = 2**18  # pixels drawn at once: their 1 MiB of float32 stays in a core's cache
+_CACHE = 2**19  # bytes worked on at once, so that they stay in a core's cache
 
 
-def trajectory(start: Tensor, angle: Tensor, length: int) -> Tensor:
+def trajectory(start: np.ndarray, angle: np.ndarray, length: int) -> np.ndarray:
     """Positions of points that move at constant speed and bounce off the walls of a unit square.
 
     A step adds 0.1 (sin angle, cos angle). A point that reaches a wall stops on it, and its
@@ -30,35 +28,29 @@ def trajectory(start: Tensor, angle: Tensor, length: int) -> Tensor:
         length: Number of steps, at least 1.
 
     Returns:
-        `(..., 2, length)`, in [0, 1]: row and column, dtype of `start`.
+        `(..., 2, length)`, in [0, 1]: row and column.
 
     Example:
-        >>> trajectory(torch.tensor([0.5, 0.8]), torch.tensor(0.0), 4)
-        tensor([[0.5000, 0.5000, 0.5000, 0.5000],
-                [0.9000, 1.0000, 0.9000, 0.8000]])
+        >>> trajectory(np.array([0.5, 0.8]), np.array(0.0), 4).round(6)
+        array([[0.5, 0.5, 0.5, 0.5],
+               [0.9, 1. , 0.9, 0.8]])
     """
-    velocity = _STEP * torch.stack((angle.sin(), angle.cos()), dim=-1)
-    start, velocity = start[..., None], velocity[..., None]
+    velocity = _STEP * np.stack((np.sin(angle), np.cos(angle)), axis=-1)[..., None]
     # Mirrored where it is negative, so that the first wall is always the one at 1.
-    rising, speed = velocity > 0, velocity.abs()
-    start = torch.where(rising, start, 1 - start)
-    step = torch.arange(1, length + 1, dtype=start.dtype)
-    arrival = ((1 - start) / speed).ceil()  # the step that ends on the first wall
-    crossing = (1 / speed).ceil()  # steps from wall to wall, the last one cut short
-    since, period = step - arrival, 2 * crossing
-    phase = since - period * (since / period).floor()  # `%` takes twenty times as long
-    bouncing = torch.where(phase < crossing, 1 - phase * speed, (phase - crossing) * speed)
-    position = torch.where(step < arrival, start + step * speed, bouncing)
-    return torch.where(rising, position, 1 - position)
+    rising, speed = velocity > 0, np.abs(velocity)
+    start = np.where(rising, start[..., None], 1 - start[..., None])
+    step = np.arange(1, length + 1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a point at rest arrives at infinity
+        arrival = np.ceil((1 - start) / speed)  # the step that ends on the first wall
+        crossing = np.ceil(1 / speed)  # steps from wall to wall, the last one cut short
+        since, period = step - arrival, 2 * crossing
+        phase = since - period * np.floor(since / period)  # `%` takes far longer
+        bouncing = np.where(phase < crossing, 1 - phase * speed, (phase - crossing) * speed)
+    position = np.where(step < arrival, start + step * speed, bouncing)
+    return np.where(rising, position, 1 - position)
 
 
-def render(
-    images: Tensor,
-    top: Tensor,
-    left: Tensor,
-    canvas: tuple[int, int],
-    dtype: torch.dtype = torch.float32,
-) -> Tensor:
+def render(images: Tensor, top: Tensor, left: Tensor, canvas: tuple[int, int]) -> Tensor:
     """Draw moving images on a black canvas; where they overlap the brighter pixel shows.
 
     Args:
@@ -66,17 +58,16 @@ def render(
         top: int64 `(B, N, T)`, first row of each image in each frame, in [0, H - h].
         left: int64 `(B, N, T)`, first column, in [0, W - w].
         canvas: Height H and width W of the frames.
-        dtype: float32 for values in [0, 1]; uint8 for those of `images`, in about half the time.
 
     Returns:
-        `(B, T, 1, H, W)` of type `dtype`.
+        uint8 `(B, T, 1, H, W)`.
 
     Example:
         >>> dot = torch.full((1, 1, 1, 1), 255, dtype=torch.uint8)
         >>> column = torch.tensor([[[0, 2]]])
         >>> render(dot, torch.zeros_like(column), column, (1, 3)).flatten(2)
-        tensor([[[1., 0., 0.],
-                 [0., 0., 1.]]])
+        tensor([[[255,   0,   0],
+                 [  0,   0, 255]]], dtype=torch.uint8)
     """
     batch, number, h, w = images.shape
     height, width = canvas
@@ -89,20 +80,26 @@ def render(
     first = torch.arange(batch * number).view(batch, number, 1) * strips.shape[-1] + offset
     starts = (first - top * width - left).transpose(0, 1).flatten(1)  # (N, B * T)
 
-    frames = torch.empty(starts.shape[1], height * width, dtype=dtype)
-    block = max(1, _BLOCK // (height * width))
-    scratch = strips.new_empty(2, block, height * width)
+    frames = strips.new_empty(starts.shape[1], height * width)
+    block = max(1, _CACHE // (height * width))
+    layer = strips.new_empty(block, height * width)
     for target, start in zip(frames.split(block), starts.split(block, dim=1), strict=True):
-        drawn, other = scratch[:, : len(target)]
-        torch.index_select(pieces, 0, start[0], out=drawn)
-        for row in start[1:]:
-            torch.index_select(pieces, 0, row, out=other)
-            torch.maximum(drawn, other, out=drawn)
-        target.copy_(drawn)
-        if dtype.is_floating_point:
-            # In place and after the copy: an operation on mixed types has no fast path.
-            target.mul_(_UNIT)
+        torch.index_select(pieces, 0, start[0], out=target)
+        for other in start[1:]:
+            drawn = torch.index_select(pieces, 0, other, out=layer[: len(other)])
+            torch.maximum(target, drawn, out=target)
     return frames.view(batch, -1, 1, height, width)
+
+
+def to_unit(frames: Tensor) -> Tensor:
+    """Frames of uint8 as float32 in [0, 1]: black is 0, 255 is 1."""
+    unit = torch.empty(frames.shape)
+    # Block by block, so that the second pass finds a block in the cache. Plain `frames / 255` takes
+    # ten times as long: operations on mixed types have no fast path.
+    blocks = zip(frames.view(-1).split(_CACHE // 4), unit.view(-1).split(_CACHE // 4), strict=True)
+    for source, target in blocks:
+        target.copy_(source).mul_(1 / 255)
+    return unit
 
 
 class MovingMNIST(Dataset[Tensor]):
@@ -173,21 +170,21 @@ class MovingMNIST(Dataset[Tensor]):
 
     def __getitems__(self, indices: Sequence[int]) -> Tensor:
         """Sequences `indices` as one float32 tensor `(B, T, 1, H, W)` in [0, 1]."""
-        return self.draw(indices)
+        return to_unit(self.frames(indices))
 
-    def draw(self, indices: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
-        """Sequences `indices` as `(B, T, 1, H, W)`: float32 in [0, 1] or uint8 from 0 to 255."""
+    def frames(self, indices: Sequence[int]) -> Tensor:
+        """Sequences `indices` as they are drawn, uint8 `(B, T, 1, H, W)`."""
         for index in indices:
             if not 0 <= operator.index(index) < self.sequences:
                 raise IndexError(f"sequence {index} of {self.sequences}: count from 0")
         draw = uniform(self.seed, self.stream, torch.tensor(indices), shape=(self.digits, 4))
-        draw = draw.double()
-        chosen = (draw[..., 0] * len(self.images)).long()
+        draw = draw.double().numpy()
+        chosen = torch.from_numpy((draw[..., 0] * len(self.images)).astype(np.int64))
         images = self.images.index_select(0, chosen.flatten()).unflatten(0, chosen.shape)
-        path = trajectory(draw[..., 1:3], draw[..., 3] * (2 * math.pi), self.length)
-        free = [side - own for side, own in zip(self.canvas, self.images.shape[1:], strict=True)]
-        top, left = (path * torch.tensor(free)[:, None]).long().unbind(dim=-2)
-        return render(images, top, left, self.canvas, dtype)
+        path = trajectory(draw[..., 1:3], draw[..., 3] * (2 * np.pi), self.length)
+        free = np.subtract(self.canvas, self.images.shape[1:])[:, None]
+        top, left = torch.from_numpy((path * free).astype(np.int64)).unbind(dim=-2)
+        return render(images, top, left, self.canvas)
 
 
 class FixedMovingMNIST(Dataset[Tensor]):
@@ -241,7 +238,7 @@ class FixedMovingMNIST(Dataset[Tensor]):
     def __getitems__(self, indices: Sequence[int]) -> Tensor:
         """Sequences `indices` as one float32 tensor `(B, 20, 1, 64, 64)` in [0, 1]."""
         frames = self._frames[:, list(indices)].swapaxes(0, 1)
-        return torch.from_numpy(np.ascontiguousarray(frames)).float().mul_(_UNIT)[:, :, None]
+        return to_unit(torch.from_numpy(np.ascontiguousarray(frames))[:, :, None])
 
 
 def canvas_size(canvas: int | Sequence[int]) -> tuple[int, int]:
