@@ -7,7 +7,8 @@ Columns: `unit M` is the papers' count, the weights of one unit's convolutions /
 they count two unused convolutions more: .98 where .78 are used); `trainable` all parameters of the
 whole predictor; `unit MMAC` and `frame GMAC` the multiply-adds of one unit and of the predictor for
 one frame; `forward s` forecasting one batch, `step s` one training step, `peak GB` its memory.
-Trained from the same seed on the same sequences: MSE (summed over a frame), PSNR and SSIM of the
+Trained from the same seed on the same sequences, for `trained min` minutes with validations (of
+the last start, if it was resumed): MSE (summed over a frame), PSNR and SSIM of the
 frames after the context, on test digits; `copy last frame` is what a useless model would reach.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -221,9 +223,13 @@ def train(
         enable_model_summary=False,
     )
     last = folder / "last.ckpt"
+    start = time.perf_counter()
     trainer.fit(task, data, ckpt_path=last if last.exists() else None, weights_only=True)
+    minutes = (time.perf_counter() - start) / 60
     trainer.test(task, data, verbose=False)
-    scores = {name: values.mean().item() for name, values in task.results["model"].items()}
+    scores = {"trained min": minutes} | {
+        name: values.mean().item() for name, values in task.results["model"].items()
+    }
     scores["MSE of copy last frame"] = task.results["copy last frame"]["MSE"].mean().item()
     return scores, curve.points
 

@@ -31,7 +31,8 @@ class _SaveConfig(SaveConfigCallback):
         folder = run_folder(trainer)
         if trainer.is_global_zero:
             with replacing(folder / "config.yaml") as temporary:
-                self.parser.save(self.config, str(temporary), skip_none=False, multifile=False)
+                # By position: jsonargparse renamed the argument that keeps settings of None.
+                temporary.write_text(self.parser.dump(self.config, "yaml", False))
 
 
 class VidpredCLI(LightningCLI):
