@@ -7,16 +7,14 @@ with a constant: no generator can be faster on this machine.
 """
 
 import argparse
+import itertools
 import math
-import platform
 import random
-import statistics
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
+from common import interleaved, machine, table
 from torch import Tensor
 
 from vidpred.data import MovingMNIST, load_digits
@@ -56,24 +54,6 @@ def plain_sequence(images: np.ndarray, dtype: type) -> Tensor:
     return torch.from_numpy(frames[:, None]).contiguous()
 
 
-def measure(makers: dict[str, Callable[[int], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of a call of each maker; they take turns, each told the turn's number."""
-    seconds: dict[str, list[float]] = {name: [] for name in makers}
-    for turn in range(rounds + 2):
-        for name, make in makers.items():
-            start = time.perf_counter()
-            make(turn)
-            seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(taken[2:]) for name, taken in seconds.items()}  # 2 to warm up
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -89,31 +69,37 @@ def main() -> None:
     torch.set_num_threads(1)
     images = load_digits(arguments.root, "train")
     pixels = images.numpy()
-    dataset = MovingMNIST(images, sequences=size * (rounds + 2))
+    dataset = MovingMNIST(images, sequences=size * (rounds + 1))
     blank = torch.empty(size, LENGTH, 1, CANVAS, CANVAS)
 
-    def plain(dtype: type) -> Callable[[int], object]:
-        return lambda _: torch.stack([plain_sequence(pixels, dtype) for _ in range(size)])
+    def plain(dtype: type) -> Callable[[], object]:
+        return lambda: torch.stack([plain_sequence(pixels, dtype) for _ in range(size)])
 
-    def ours(draw: Callable[[range], Tensor]) -> Callable[[int], object]:
-        return lambda turn: draw(range(turn * size, (turn + 1) * size))
+    def ours(draw: Callable[[range], Tensor]) -> Callable[[], object]:
+        turns = itertools.count()
+        return lambda: draw(range((turn := next(turns)) * size, (turn + 1) * size))
 
     rows = {
         "float32, frame by frame": plain(np.float32),
         "float32, vidpred": ours(dataset.__getitems__),
-        "float32, write only": lambda _: blank.fill_(0.5),
+        "float32, write only": lambda: blank.fill_(0.5),
         "uint8, frame by frame": plain(np.uint8),
         "uint8, vidpred": ours(dataset.frames),
     }
-    seconds = measure(rows, rounds)
+    seconds = interleaved(rows, rounds)
+    print(f"{machine()}; batches of {size}, medians of {rounds}")
     print(
-        f"torch {torch.__version__}, Python {platform.python_version()}, {processor()}, "
-        f"one thread, batches of {size}, medians of {rounds}"
+        table(
+            [
+                {
+                    "generator": name,
+                    "sequences/s": round(size / taken),
+                    "ratio": seconds[f"{name.split(',')[0]}, frame by frame"] / taken,
+                }
+                for name, taken in seconds.items()
+            ]
+        )
     )
-    print(f"{'':24}{'sequences/s':>12}{'ratio':>8}")
-    for name, taken in seconds.items():
-        reference = seconds[f"{name.split(',')[0]}, frame by frame"]
-        print(f"{name:24}{size / taken:12,.0f}{reference / taken:8.1f}")
 
 
 if __name__ == "__main__":

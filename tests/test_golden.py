@@ -198,7 +198,7 @@ MISSING = ("cell_stlstm_motion_highway",)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "path" not in metafunc.fixturenames:
         return
-    folder = metafunc.config.getoption("golden")
+    folder = Path(str(metafunc.config.getoption("golden")))
     paths = sorted(folder.glob("*.npz"))
     if not paths:
         raise pytest.UsageError(f"--golden: no .npz files in {folder}")
