@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -108,11 +110,11 @@ def test_picture_shows_the_first_clip(tmp_path, monkeypatch):
 def test_writer(tmp_path, capsys):
     model, source = task(), data()
     predicting = trainer(tmp_path, False, callbacks=[PredictionWriter()])
-    batches = predicting.predict(model, source)
+    batches: Any = predicting.predict(model, source)
     folder = tmp_path / "predictions"
     names = ["0-00000.npy", "0-00001.npy", "0-00002.npy", "prediction.gif", "prediction.png"]
     assert sorted(file.name for file in folder.iterdir()) == names
-    for name, batch in zip(names, batches or [], strict=False):
+    for name, batch in zip(names, batches, strict=False):
         array = np.load(folder / name, allow_pickle=False)
         assert array.dtype == np.float32
         np.testing.assert_array_equal(array, batch.numpy())

@@ -181,10 +181,13 @@ def test_validate_and_predict(run):
 
 def test_configuration_is_saved_without_a_logger_too(tmp_path):
     arguments = ["--config", CONF / "forecast.yaml", "--trainer.logger", "false"]
+    arguments += ["--model.scheduler", "null"]
     folder = ["--trainer.default_root_dir", tmp_path]
     for steps in ("1", "2"):  # the second run finds the first one's file
         assert vidpred("fit", *arguments, *folder, "--trainer.max_steps", steps)[0] == 0
-    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["trainer"]["max_steps"] == 2
+    saved = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert saved["trainer"]["max_steps"] == 2
+    assert saved["model"]["init_args"]["scheduler"] is None  # its default is another
 
 
 CELL, PREDICTOR = "--model.predictor.cell", "--model.predictor"

@@ -63,7 +63,9 @@ def main(args: Sequence[str] | None = None) -> int:
         args: The arguments after the program's name; by default those of this process.
 
     Returns:
-        The exit status: 0, 1 when training diverged, 2 when the input is at fault.
+        The exit status: 0, 1 when training diverged, 2 when the input is at fault, 130 when
+        interrupted before training (within, Lightning saves what the callbacks say and exits
+        with 1).
 
     Example:
         >>> main(["fly"])  # and one line on stderr that names the commands
@@ -90,6 +92,8 @@ def main(args: Sequence[str] | None = None) -> int:
             VidpredCLI(args=None if args is None else arguments)
         else:
             raise ValueError(f"no command {command!r}; expected {', '.join(_COMMANDS)} or demo")
+    except KeyboardInterrupt:
+        return 130
     except Exception as error:
         if os.environ.get("VIDPRED_TRACEBACK") or not _expected(error):
             raise

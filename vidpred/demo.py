@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import CLI
-from jsonargparse.typing import PositiveFloat
+from jsonargparse import auto_cli
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from tqdm.auto import tqdm
 
@@ -26,12 +25,10 @@ from vidpred.sampling import ScheduledSampling
 from vidpred.tasks import ForecastTask
 
 LEARNING_RATE = 3e-3
-CONTEXT_LENGTH = HORIZON = 8
+CONTEXT_LENGTH = HORIZON = 5
 
 
-def demo(
-    root: str | None = None, minutes: PositiveFloat = 2.0, output: str = "runs/demo"
-) -> ForecastTask:
+def demo(root: str | None = None, minutes: float = 2.0, output: str = "runs/demo") -> ForecastTask:
     """Train a small STGRU model on Moving MNIST and show what it predicts.
 
     Args:
@@ -42,7 +39,13 @@ def demo(
 
     Returns:
         The trained task.
+
+    Raises:
+        ValueError: ``minutes`` is not above 0, or the digits are damaged.
+        FileNotFoundError: There are no digits in ``root``.
     """
+    if not 0 < minutes < math.inf:
+        raise ValueError(f"minutes must be above 0, got {minutes}")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
     seed_everything(0, verbose=False)
@@ -50,9 +53,9 @@ def demo(
         root, batch_size=4, length=CONTEXT_LENGTH + HORIZON, digits=1, canvas=48, test_size=200
     )
     task = ForecastTask(
-        zoo.stacked(partial(STGRUCell, kernel_size=3), hidden_channels=32, layers=2),
+        zoo.stacked(partial(STGRUCell, kernel_size=3), hidden_channels=24, layers=3),
         CONTEXT_LENGTH,
-        ScheduledSampling(start=0.0),
+        ScheduledSampling(slope=1 / 400),
         optimizer=partial(torch.optim.Adam, lr=LEARNING_RATE),
         scheduler=None,
     )
@@ -86,7 +89,7 @@ def main(args: Sequence[str]) -> None:
     Args:
         args: The arguments after ``demo``.
     """
-    CLI(demo, args=list(args), prog="vidpred demo", as_positional=False, exit_on_error=False)
+    auto_cli(demo, args=list(args), prog="vidpred demo", as_positional=False, exit_on_error=False)
 
 
 class _Clock(Callback):
