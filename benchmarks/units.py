@@ -240,8 +240,12 @@ def plot(rows: list[dict[str, Any]], curves: dict[str, list[tuple[int, float]]])
     axes = figure.subplots(1, 2 if curves else 1, squeeze=False)[0]
     for row in rows:
         axes[0].scatter(row["unit M"], row["step s"])
-        axes[0].annotate(row["unit"].removesuffix("Cell"), (row["unit M"], row["step s"]))
-    axes[0].set(xlabel="weights of a unit (2^20)", ylabel="training step (s)", ylim=(0, None))
+        at = row["unit M"], row["step s"]
+        name = row["unit"].removesuffix("Cell")
+        axes[0].annotate(name, at, xytext=(6, -3), textcoords="offset points")
+    axes[0].set(xlabel="weights of a unit (2^20)", ylabel="training step (s)")
+    axes[0].margins(0.25)
+    axes[0].set_ylim(bottom=0)
     for unit, points in curves.items():
         axes[1].plot(*zip(*points, strict=True), label=unit.removesuffix("Cell"))
     if curves:
