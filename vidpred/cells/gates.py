@@ -14,7 +14,8 @@ class _Blend(torch.autograd.Function):
 
     @staticmethod
     def forward(start: Tensor, end: Tensor, gate: Tensor, dtype: torch.dtype) -> Tensor:
-        return torch.lerp(start.to(dtype), end.to(dtype), torch.sigmoid(gate.to(dtype)))
+        blended = start.to(dtype, copy=True)
+        return blended.lerp_(end.to(dtype), torch.sigmoid(gate.to(dtype)))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -47,7 +47,7 @@ def attend(
     weights = scores.softmax(dim=0)[..., None, None, None]
     attended = weights[0] * values[0]
     for weight, value in zip(weights[1:], values[1:], strict=True):
-        attended = torch.addcmul(attended, weight, value)
+        attended.addcmul_(weight, value)
     return attended
 
 

@@ -74,6 +74,9 @@ class ConvEncoder(Encoder):
         )
 
     def forward(self, frames: Tensor) -> list[Tensor]:
+        # A grey frame is in both layouts at once, and a convolution would take it for contiguous:
+        # only the strides of a copy tell that its output, the widest map, is to be channels-last.
+        frames = frames.clone(memory_format=torch.channels_last)
         features = []
         for conv in self.convs:
             frames = F.leaky_relu(conv(frames), 0.2, inplace=True)

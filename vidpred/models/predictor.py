@@ -112,39 +112,21 @@ class Predictor(nn.Module):
     def _unroll(
         self, frames: Tensor, given: Sequence[bool], keep: Tensor | None, first: int
     ) -> Tensor:
-        """Run ``len(given)`` steps and return the predictions of step ``first`` and later.
-
-        At a ``given`` step every sample takes its true frame: these frames are encoded in one
-        call. The predictions that do not enter again are decoded in one call at the end: the loop
-        holds only the recurrence and the steps that must wait for a prediction.
-        """
-        batch, size = frames.shape[0], frames.shape[-2:]
-        known = [t for t, is_given in enumerate(given) if is_given]
-        # Time before batch, so that the features of one step are one contiguous piece.
-        encoded = self._encode(frames[:, known].transpose(0, 1).flatten(0, 1))
-        per_step = zip(*(feature.split(batch) for feature in encoded), strict=True)
-        features = dict(zip(known, per_step, strict=True))
+        """Run ``len(given)`` steps and return the predictions of step ``first`` and later."""
         state = self.init_state(frames[:, 0])
-        tops: dict[int, Tensor] = {}
-        predictions: dict[int, Tensor] = {}
-        for t in range(len(given)):
-            if t not in features:
-                frame = self._decode(tops.pop(t - 1), features.pop(t - 1), size)
-                predictions[t - 1] = frame
-                if keep is not None:
-                    frame = torch.where(keep[:, t, None, None, None], frames[:, t], frame)
-                features[t] = tuple(self._encode(frame))
-            top, state = self.core(features[t][-1], state)
+        predictions: list[Tensor] = []
+        for t, is_given in enumerate(given):
+            if is_given:
+                frame = frames[:, t]
+            elif keep is None:
+                frame = predictions[-1]
+            else:
+                frame = torch.where(keep[:, t, None, None, None], frames[:, t], predictions[-1])
+            features = self._encode(frame)
+            top, state = self.core(features[-1], state)
             if t >= first:
-                tops[t] = top
-        waiting = list(tops)
-        recalled = []
-        if self.decoder.recall:
-            per_scale = zip(*(features[t] for t in waiting), strict=True)
-            recalled = [torch.cat(feature) for feature in per_scale]
-        decoded = self._decode(torch.cat(list(tops.values())), recalled, size)
-        predictions.update(zip(waiting, decoded.split(batch), strict=True))
-        return torch.stack([predictions[t] for t in range(first, len(given))], dim=1)
+                predictions.append(self._decode(top, features, frames.shape[-2:]))
+        return torch.stack(predictions, dim=1)
 
     def _encode(self, frames: Tensor) -> list[Tensor]:
         stride = self.encoder.stride
