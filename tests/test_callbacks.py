@@ -100,7 +100,7 @@ def test_picture_shows_the_first_clip(tmp_path, monkeypatch):
     with pytest.raises(pytest.fail.Exception, match="drawn"):
         trainer(tmp_path, False, callbacks=[PredictionPicture()]).validate(model, source)
     known, truth, prediction = drawn[0]
-    clip = next(iter(source.val_dataloader()))[0]
+    clip = next(iter(source.val_dataloader()))[0] / 255
     torch.testing.assert_close(torch.cat([known, truth]), clip)
     with torch.no_grad():
         forecast = model.predictor(clip[None, :CONTEXT], LENGTH - CONTEXT)[0]

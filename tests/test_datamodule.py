@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.demos.boring_classes import BoringModel
 
-from vidpred.data import FixedMovingMNIST, MovingMNIST, MovingMNISTData, load_digits
+from vidpred.data import FixedMovingMNIST, MovingMNIST, MovingMNISTData, VideoData, load_digits
 
 
 def first_batch(loader) -> torch.Tensor:
@@ -43,15 +43,27 @@ def test_batches():
         assert len(loader) == len(sizes)
         for batch in batches:
             assert batch.shape[1:] == (7, 1, 32, 48)
-            assert batch.dtype == torch.float32
-            assert 0 <= batch.min() < batch.max() <= 1
+            assert batch.dtype == torch.uint8
+            assert batch.min() == 0
+            assert batch.max() > 200
+
+
+def test_a_trainer_gives_the_model_floats():
+    data = VideoData()
+    levels = torch.arange(256, dtype=torch.uint8)
+    given = data.on_after_batch_transfer(levels, 0)
+    assert given.dtype == torch.float32
+    assert given[[0, -1]].tolist() == [0, 1]
+    torch.testing.assert_close(given, levels / 255, rtol=1.2e-7, atol=0)
+    ready = torch.rand(3, dtype=torch.float64)
+    assert data.on_after_batch_transfer(ready, 0) is ready
 
 
 def test_splits_have_their_own_digits(root: Path):
     data = MovingMNISTData(root, batch_size=8)
     data.setup()
     loaders = (data.train_dataloader(), data.val_dataloader(), data.test_dataloader())
-    levels = [(255 * first_batch(loader).unique()).round().tolist() for loader in loaders]
+    levels = [first_batch(loader).unique().tolist() for loader in loaders]
     assert levels == [[0, 50], [0, 100], [0, 200]]
 
 
@@ -111,7 +123,7 @@ def test_the_published_test_set(tmp_path: Path):
     data.setup("test")
     assert isinstance(data.test_set, FixedMovingMNIST)
     batches = torch.cat(list(data.test_dataloader()))
-    assert torch.equal((batches[:, :, 0] * 255).round().byte(), torch.tensor(frames).swapaxes(0, 1))
+    assert torch.equal(batches[:, :, 0], torch.tensor(frames).swapaxes(0, 1))
 
     for length, canvas in ((10, 64), (20, 32), (20, (64, 60))):
         with pytest.raises(ValueError, match="holds 20 frames of 64x64: set length=20") as caught:

@@ -234,7 +234,7 @@ def test_validation_and_test_report_the_metrics_of_a_forecast(tmp_path, capsys):
     assert set(model.results) == {"model"}
     assert logged.keys() == {"val_mse", "val_psnr", "val_ssim"}
     fit.test(model, source, verbose=False)
-    frames = torch.cat(list(source.test_dataloader()))
+    frames = torch.cat(list(source.test_dataloader())) / 255
     known, truth = frames[:, :CONTEXT], frames[:, CONTEXT:]
     with torch.no_grad():
         forecasts = {"model": model.predictor(known, LENGTH - CONTEXT).clamp(0, 1)}

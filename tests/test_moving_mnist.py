@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vidpred.data import FixedMovingMNIST, MovingMNIST
-from vidpred.data.moving_mnist import render, to_unit, trajectory
+from vidpred.data.moving_mnist import render, trajectory
 from vidpred.random import uniform
 
 
@@ -73,7 +73,7 @@ def images() -> torch.Tensor:
 def test_equals_the_published_generator(images: torch.Tensor, length: int, digits: int, canvas):
     dataset = MovingMNIST(images, length, digits, canvas, seed=5, stream=2)
     indices = [0, 1, 17, 9_999]
-    drawn = dataset.frames(indices)
+    drawn = dataset.__getitems__(indices)
     size = (canvas, canvas) if isinstance(canvas, int) else canvas
     assert drawn.shape == (4, length, 1, *size)
     for frames, index in zip(drawn, indices, strict=True):
@@ -84,21 +84,8 @@ def test_values(images: torch.Tensor):
     dataset = MovingMNIST(images)
     item = dataset[3]
     assert item.shape == (20, 1, 64, 64)
-    assert item.dtype == torch.float32
-    assert (item.min(), item.max()) == (0, 1)
-    levels = dataset.frames([3])[0]
-    torch.testing.assert_close(item, levels / 255, rtol=1.2e-7, atol=0)
-
-
-def test_to_unit():
-    levels = torch.arange(256, dtype=torch.uint8)
-    # More than fits the cache at once, in blocks of unequal size.
-    unit = to_unit(levels.repeat(3001).view(3001, 16, 16))
-    assert unit.shape == (3001, 16, 16)
-    assert torch.equal(unit, unit[:1].expand_as(unit))
-    assert unit[0].flatten().diff().min() > 0
-    assert unit[0].flatten()[[0, -1]].tolist() == [0, 1]
-    torch.testing.assert_close(unit[0].flatten(), levels / 255, rtol=1.2e-7, atol=0)
+    assert item.dtype == torch.uint8
+    assert (item.min(), item.max()) == (0, 255)
 
 
 def test_an_item_is_the_same_alone_in_a_batch_and_in_another_order(images: torch.Tensor):
@@ -146,7 +133,7 @@ def test_the_result_belongs_to_the_caller(images: torch.Tensor):
 def test_start_and_angle_are_uniform_and_digits_equally_likely(images: torch.Tensor):
     marked = torch.arange(50, dtype=torch.uint8)[:, None, None].expand(50, 1, 1) + 1
     dataset = MovingMNIST(marked, length=1, digits=1, canvas=51, sequences=20_000)
-    frames = dataset.frames(range(20_000))[:, 0, 0]
+    frames = dataset.__getitems__(range(20_000))[:, 0, 0]
     counts = torch.bincount(frames.flatten(1).amax(1).long() - 1, minlength=50).double()
     assert ((counts - 400).square() / 400).sum() < 100  # 49 degrees of freedom: 5 deviations
     where = (frames > 0).flatten(1).float().argmax(1)
@@ -232,12 +219,12 @@ def test_the_fixed_test_set(stored: tuple[Path, np.ndarray]):
     path, frames = stored
     dataset = FixedMovingMNIST(path)
     assert len(dataset) == 5
-    expected = torch.from_numpy(frames).transpose(0, 1)[:, :, None] / 255
+    expected = torch.from_numpy(frames).transpose(0, 1)[:, :, None]
     for index in range(5):
-        torch.testing.assert_close(dataset[index], expected[index], rtol=1.2e-7, atol=0)
+        assert torch.equal(dataset[index], expected[index])
     batch = dataset.__getitems__(range(1, 4))
     assert batch.shape == (3, 20, 1, 64, 64)
-    torch.testing.assert_close(batch, expected[1:4], rtol=1.2e-7, atol=0)
+    assert torch.equal(batch, expected[1:4])
     with pytest.raises(IndexError):
         dataset[5]
 

@@ -74,7 +74,7 @@ def demo(root: str | None = None, minutes: float = 2.0, output: str = "runs/demo
     )
     trainer.fit(task, data)
     trainer.test(task, data, verbose=False)
-    clip = next(iter(data.test_dataloader()))[:1]
+    clip = next(iter(data.test_dataloader()))[:1] / 255
     prediction = task.predict_step(clip.to(task.device), 0).detach()
     shown = clip[0, :CONTEXT_LENGTH], clip[0, CONTEXT_LENGTH:], prediction[0].cpu()
     visual.save_figure(visual.filmstrip(*shown), Path(output, "prediction.png"))

@@ -4,7 +4,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from vidpred.data.digits import DigitSplit, load_digits
@@ -19,9 +21,10 @@ class VideoData(LightningDataModule):
     """Loaders over three data sets of video clips: the part that all data modules share.
 
     A subclass sets `train_set`, `val_set` and `test_set` in `setup`, as far as the stage needs
-    them; their items are clips `(T, C, H, W)` in [0, 1]. Training batches come in an order that
-    resumes exactly, evaluation visits every clip once. Both work with any number of processes and
-    any `Trainer(use_distributed_sampler=...)`.
+    them; their items are clips `(T, C, H, W)`, uint8 or floats in [0, 1]. The loaders hand them on
+    as they are; a trainer turns uint8 into floats once a batch is on the model's device. Training
+    batches come in an order that resumes exactly, evaluation visits every clip once. Both work
+    with any number of processes and any `Trainer(use_distributed_sampler=...)`.
 
     Args:
         batch_size: Clips in a batch of one process.
@@ -70,6 +73,11 @@ class VideoData(LightningDataModule):
 
     def predict_dataloader(self) -> EvaluationLoader:
         return self._evaluation(self.test_set)
+
+    def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> Tensor:
+        """Clips as the model takes them, floats in [0, 1]."""
+        is_bytes = isinstance(batch, Tensor) and batch.dtype == torch.uint8
+        return batch.float().mul_(1 / 255) if is_bytes else batch
 
     def _evaluation(self, dataset: Dataset[Any]) -> EvaluationLoader:
         return EvaluationLoader(dataset, self.batch_size, self.num_workers, self.trainer)
