@@ -22,7 +22,8 @@ CONFIGS = sorted(
 
 # A module may import its own level and the lower ones.
 LEVELS = {
-    **dict.fromkeys(["data", "files", "losses", "metrics", "random", "sampling", "visual"], 0),
+    **dict.fromkeys(["data", "files", "losses", "metrics", "random", "sampling"], 0),
+    **dict.fromkeys(["tables", "visual"], 0),
     "cells": 1,
     "models": 2,
     "weights": 3,

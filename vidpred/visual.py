@@ -1,22 +1,20 @@
-"""Pictures and tables of predictions: film strips, animations, per-step tables and curves."""
+"""Pictures of predictions: film strips, animations and curves over the predicted steps."""
 
 from __future__ import annotations
 
-import csv
 import math
 import os
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
 from vidpred.files import replacing
+from vidpred.tables import PerStep, with_mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-PerStep: TypeAlias = Mapping[str, "Sequence[float] | Tensor"]
 
 _ERROR_COLOURS = "inferno"
 _KNOWN, _PREDICTED = "#7f7f7f", "#e07b00"
@@ -167,70 +165,12 @@ def gif(context: Tensor, truth: Tensor, prediction: Tensor, path: str | os.PathL
         )
 
 
-def metric_table(per_step: PerStep) -> str:
-    """Format metrics as a plain-text table: one row per predicted step, then the mean.
-
-    Args:
-        per_step: For every column name the values of steps 1..T; all of one length.
-
-    Returns:
-        The table, without a final line break.
-
-    Raises:
-        ValueError: If there are no values or columns differ in length.
-
-    Example:
-        >>> print(metric_table({"MSE": [20.5, 31.25], "SSIM": [0.9512, 0.93]}))
-        step    MSE    SSIM
-           1  20.50  0.9512
-           2  31.25  0.9300
-        mean  25.88  0.9406
-    """
-    steps, columns = _with_mean(per_step)
-    cells = [["step", *steps]]
-    for name, values in columns.items():
-        largest = max((abs(value) for value in values if math.isfinite(value)), default=0)
-        magnitude = math.floor(math.log10(largest)) if largest else 0
-        decimals = min(max(3 - magnitude, 0), 9)
-        cells.append([name, *(f"{value:.{decimals}f}" for value in values)])
-    widths = [max(map(len, column)) for column in cells]
-    padded = ([cell.rjust(w) for cell in column] for column, w in zip(cells, widths, strict=True))
-    return "\n".join("  ".join(line) for line in zip(*padded, strict=True))
-
-
-def write_csv(per_step: PerStep, path: str | os.PathLike[str]) -> None:
-    """Write the rows of :func:`metric_table` as CSV, in full precision; whole or not at all.
-
-    Args:
-        per_step: For every column name the values of steps 1..T; all of one length.
-        path: The CSV file.
-
-    Raises:
-        ValueError: If there are no values or columns differ in length.
-
-    Example:
-        >>> import tempfile
-        >>> path = os.path.join(tempfile.mkdtemp(), "metrics.csv")
-        >>> write_csv({"MSE": [20.5, 31.25]}, path)
-        >>> print(open(path).read().strip())
-        step,MSE
-        1,20.5
-        2,31.25
-        mean,25.875
-    """
-    steps, columns = _with_mean(per_step)
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["step", *columns])
-        writer.writerows(zip(steps, *columns.values(), strict=True))
-
-
 def plot_curves(models: Mapping[str, PerStep]) -> Figure:
     """Plot metrics over the predicted steps: a panel per metric, a line per model.
 
     Args:
-        models: For every model name its metrics, as :func:`metric_table` takes them. Models may
-            differ in metrics and in length.
+        models: For every model name its metrics, as :func:`~vidpred.tables.metric_table` takes
+            them. Models may differ in metrics and in length.
 
     Returns:
         A figure to save with :func:`save_figure` or to hand to a logger.
@@ -248,7 +188,7 @@ def plot_curves(models: Mapping[str, PerStep]) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    tables = {model: _with_mean(per_step)[1] for model, per_step in models.items()}
+    tables = {model: with_mean(per_step)[1] for model, per_step in models.items()}
     metrics = list(dict.fromkeys(name for table in tables.values() for name in table))
     if not metrics:
         raise ValueError("expected the metrics of at least one model, got none")
@@ -321,17 +261,3 @@ def _frames(
 def _spread(count: int, limit: int = 20) -> list[int]:
     """Return at most ``limit`` indices below ``count``, evenly spread, first and last included."""
     return np.linspace(0, count - 1, min(count, limit)).round().astype(int).tolist()
-
-
-def _with_mean(per_step: PerStep) -> tuple[list[str], dict[str, list[float]]]:
-    """Return row labels, and every column with its mean at the end."""
-    columns = {name: [float(value) for value in values] for name, values in per_step.items()}
-    lengths = {name: len(values) for name, values in columns.items()}
-    if len(set(lengths.values())) != 1 or 0 in lengths.values():
-        raise ValueError(
-            f"expected metrics with one value per predicted step each, got lengths {lengths}"
-        )
-    for values in columns.values():
-        values.append(sum(values) / len(values))
-    steps = range(1, max(lengths.values()) + 1)
-    return [*map(str, steps), "mean"], columns

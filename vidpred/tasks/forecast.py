@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from vidpred import visual
+from vidpred import tables, visual
 from vidpred.metrics import PSNR, SSIM, FrameMetric, MSESum
 from vidpred.models import Predictor
 from vidpred.models.predictor import check_range
@@ -155,7 +155,7 @@ class ForecastTask(LightningModule):
         folder = run_folder(self.trainer)
         if self.trainer.is_global_zero:
             self.print(self.table())
-            visual.write_csv(self._columns(), folder / "test.csv")
+            tables.write_csv(self._columns(), folder / "test.csv")
             visual.save_figure(visual.plot_curves(self.results), folder / "test.png")
             self.print(f"table and curves: {folder / 'test.csv'}, {folder / 'test.png'}")
 
@@ -177,7 +177,7 @@ class ForecastTask(LightningModule):
 
     def table(self) -> str:
         """The results as text, a row per predicted step; beside each metric that of the copy."""
-        return visual.metric_table(self._columns())
+        return tables.metric_table(self._columns())
 
     def _columns(self) -> dict[str, Tensor]:
         return {

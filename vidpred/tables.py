@@ -1,0 +1,98 @@
+"""Tables of metrics: one row per predicted step, then the mean."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from torch import Tensor
+
+from vidpred.files import replacing
+
+PerStep: TypeAlias = Mapping[str, "Sequence[float] | Tensor"]
+
+
+def metric_table(per_step: PerStep) -> str:
+    """Format metrics as a plain-text table: one row per predicted step, then the mean.
+
+    Args:
+        per_step: For every column name the values of steps 1..T; all of one length.
+
+    Returns:
+        The table, without a final line break.
+
+    Raises:
+        ValueError: If there are no values or columns differ in length.
+
+    Example:
+        >>> print(metric_table({"MSE": [20.5, 31.25], "SSIM": [0.9512, 0.93]}))
+        step    MSE    SSIM
+           1  20.50  0.9512
+           2  31.25  0.9300
+        mean  25.88  0.9406
+    """
+    steps, columns = with_mean(per_step)
+    cells = [["step", *steps]]
+    for name, values in columns.items():
+        largest = max((abs(value) for value in values if math.isfinite(value)), default=0)
+        magnitude = math.floor(math.log10(largest)) if largest else 0
+        decimals = min(max(3 - magnitude, 0), 9)
+        cells.append([name, *(f"{value:.{decimals}f}" for value in values)])
+    widths = [max(map(len, column)) for column in cells]
+    padded = ([cell.rjust(w) for cell in column] for column, w in zip(cells, widths, strict=True))
+    return "\n".join("  ".join(line) for line in zip(*padded, strict=True))
+
+
+def write_csv(per_step: PerStep, path: str | os.PathLike[str]) -> None:
+    """Write the rows of :func:`metric_table` as CSV, in full precision; whole or not at all.
+
+    Args:
+        per_step: For every column name the values of steps 1..T; all of one length.
+        path: The CSV file.
+
+    Raises:
+        ValueError: If there are no values or columns differ in length.
+
+    Example:
+        >>> import tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "metrics.csv")
+        >>> write_csv({"MSE": [20.5, 31.25]}, path)
+        >>> print(open(path).read().strip())
+        step,MSE
+        1,20.5
+        2,31.25
+        mean,25.875
+    """
+    steps, columns = with_mean(per_step)
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["step", *columns])
+        writer.writerows(zip(steps, *columns.values(), strict=True))
+
+
+def with_mean(per_step: PerStep) -> tuple[list[str], dict[str, list[float]]]:
+    """Return row labels, and every column with its mean at the end.
+
+    Args:
+        per_step: For every column name the values of steps 1..T; all of one length.
+
+    Raises:
+        ValueError: If there are no values or columns differ in length.
+
+    Example:
+        >>> with_mean({"MSE": [20.5, 31.25]})
+        (['1', '2', 'mean'], {'MSE': [20.5, 31.25, 25.875]})
+    """
+    columns = {name: [float(value) for value in values] for name, values in per_step.items()}
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) != 1 or 0 in lengths.values():
+        raise ValueError(
+            f"expected metrics with one value per predicted step each, got lengths {lengths}"
+        )
+    for values in columns.values():
+        values.append(sum(values) / len(values))
+    steps = range(1, max(lengths.values()) + 1)
+    return [*map(str, steps), "mean"], columns
