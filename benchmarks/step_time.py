@@ -28,6 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vidpred.models import zoo
 
 CONTEXT = 10
+MODELS = ("stau", "mau", "iprnn", "predrnn", "convlstm")
 Step = Callable[[], None]
 
 
@@ -35,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="stau", help="a function of vidpred.models.zoo")
+    parser.add_argument("--model", default="stau", choices=MODELS)
     parser.add_argument("--hidden", type=int, default=64, help="channels (default: 64)")
     parser.add_argument("--batch", type=int, default=16, help="samples (default: 16)")
     parser.add_argument("--length", type=int, default=20, help="frames of a clip (default: 20)")
@@ -48,8 +49,10 @@ def main() -> None:
     parser.add_argument("--reference", type=Path, help="clone of the authors' STAU code")
     parser.add_argument("--output", type=Path, default=Path("runs/step_time"))
     arguments = parser.parse_args()
-    if not hasattr(zoo, arguments.model):
-        parser.error(f"--model: no function {arguments.model!r} in vidpred.models.zoo")
+    if arguments.reference and not (arguments.reference / "core/models/STAU.py").is_file():
+        parser.error(f"--reference: {arguments.reference} is no clone of the authors' STAU code")
+    if min(arguments.repeats, arguments.threads, arguments.batch, arguments.hidden) < 1:
+        parser.error("--repeats, --threads, --batch and --hidden must be at least 1")
     torch.set_num_threads(arguments.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     print(machine())

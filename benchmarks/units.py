@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vidpred import cells, visual
 from vidpred.data import MovingMNISTData
+from vidpred.files import replacing
 from vidpred.models import Predictor, zoo
 from vidpred.sampling import ScheduledSampling
 from vidpred.tasks import ForecastTask
@@ -208,6 +211,7 @@ def train(
     )
     curve = Curve()
     folder = arguments.output / f"{unit}-{arguments.train}"
+    same_settings(arguments, folder / "settings.json")
     every = max(1, arguments.train // 10)
     checkpoint = ModelCheckpoint(folder, save_last=True, every_n_train_steps=every)
     trainer = Trainer(
@@ -232,6 +236,18 @@ def train(
     }
     scores["MSE of copy last frame"] = task.results["copy last frame"]["MSE"].mean().item()
     return scores, curve.points
+
+
+def same_settings(arguments: argparse.Namespace, path: Path) -> None:
+    """Refuse to go on with a training that was begun with other settings."""
+    elsewhere = {"units", "repeats", "threads", "output"}
+    settings = {name: str(x) for name, x in vars(arguments).items() if name not in elsewhere}
+    if path.exists():
+        begun = json.loads(path.read_text())
+        if other := [f"--{name} {begun[name]}" for name in begun if begun[name] != settings[name]]:
+            sys.exit(f"{path.parent} was begun with {' '.join(other)}: choose another --output")
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(settings))
 
 
 def plot(rows: list[dict[str, Any]], curves: dict[str, list[tuple[int, float]]]) -> Figure:

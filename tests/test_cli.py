@@ -168,7 +168,7 @@ def test_test_prints_and_saves_the_table(run):
     assert saved[0] == "step,MSE,MSE (copy),PSNR,PSNR (copy),SSIM,SSIM (copy)"
     assert float(saved[1].split(",")[1]) == pytest.approx(float(rows[-5][1]), rel=1e-3)
     assert (folder / "test.png").is_file()
-    assert (folder / "config.yaml").is_file()
+    assert not (folder / "config.yaml").exists()  # that file is a training's
 
 
 def test_validate_and_predict(run):
@@ -188,6 +188,11 @@ def test_configuration_is_saved_without_a_logger_too(tmp_path):
     saved = yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert saved["trainer"]["max_steps"] == 2
     assert saved["model"]["init_args"]["scheduler"] is None  # its default is another
+    # A test of weights that no training made says so, and leaves the training's file alone.
+    status, _, err = vidpred("test", "--config", tmp_path / "config.yaml", "--data.test_size", "2")
+    assert status == 0
+    assert err.splitlines()[0].startswith("vidpred: warning: without --ckpt_path")
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == saved
 
 
 CELL, PREDICTOR = "--model.predictor.cell", "--model.predictor"

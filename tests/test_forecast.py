@@ -87,7 +87,7 @@ def test_the_loss_is_that_of_all_predicted_frames(tmp_path, sampling):
     optimizer = ADAM(initial.parameters())
     for step, expected in enumerate(losses.values):
         batch = frames[2 * step : 2 * step + 2]
-        keep = draw_keep(sampling, 2, LENGTH, CONTEXT, step=step, batch=step, seed=7)
+        keep = draw_keep(sampling, 2, LENGTH, CONTEXT, step=step, seed=7)
         loss = (initial.rollout(batch, keep) - batch[:, 1:]).square().mean()
         assert loss.item() == pytest.approx(expected, rel=1e-5)
         optimizer.zero_grad()
@@ -95,15 +95,19 @@ def test_the_loss_is_that_of_all_predicted_frames(tmp_path, sampling):
         optimizer.step()
 
 
-def test_batches_of_one_step_draw_differently():
+def test_batches_of_one_step_draw_differently(tmp_path):
     half, masks = ScheduledSampling(start=0.5, slope=0), []
-    model = task(sampling=half)
-    model.predictor.rollout = lambda frames, keep: masks.append(keep) or frames[:, 1:]  # type: ignore
-    for batch_idx in range(2):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ForecastTask, "log", lambda *_, **__: None)
-            model.training_step(torch.rand(16, LENGTH, 1, 32, 32), batch_idx)
-    assert not torch.equal(*masks)
+    model = task(sampling=half, scheduler=None)
+    rollout = model.predictor.rollout
+    model.predictor.rollout = lambda frames, keep: masks.append(keep) or rollout(frames, keep)  # type: ignore
+    frames = loader(list(torch.rand(12, LENGTH, 1, 32, 32)))
+    trainer(tmp_path, max_steps=3, accumulate_grad_batches=2).fit(model, frames)
+    draws = [
+        draw_keep(half, 2, LENGTH, CONTEXT, step=n // 2, batch=n % 2) for n in range(len(masks))
+    ]
+    assert len(masks) == 6
+    assert all(torch.equal(mask, draw) for mask, draw in zip(masks, draws, strict=True))
+    assert len({mask.numpy().tobytes() for mask in masks}) > 3
 
 
 def test_bfloat16_keeps_weights_and_state_in_float32(tmp_path):
@@ -220,6 +224,36 @@ def test_a_batch_is_one_tensor(tmp_path):
     pairs = loader([(torch.rand(LENGTH, 1, 32, 32), 3)] * 2)
     with pytest.raises(TypeError, match=r"one tensor \(B, T, C, H, W\), got list"):
         trainer(tmp_path, max_steps=1).fit(task(), pairs)
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_every_precision_trains_and_tests(tmp_path, precision):
+    model, source = task(), data()
+    fit = trainer(tmp_path, max_steps=2, precision=precision)
+    fit.fit(model, source)
+    fit.test(model, source, verbose=False)
+    assert all(values.isfinite().all() for values in model.results["model"].values())
+
+
+def test_a_checkpoint_of_another_optimiser_is_refused(tmp_path):
+    fit = trainer(tmp_path, max_steps=1)
+    fit.fit(task(), data())
+    fit.save_checkpoint(tmp_path / "adam.ckpt")
+    other = task(optimizer=partial(torch.optim.RMSprop, lr=1e-3))
+    with pytest.raises(ValueError, match="trained with Adam, this run has RMSprop"):
+        trainer(tmp_path, max_steps=2).fit(
+            other, data(), ckpt_path=tmp_path / "adam.ckpt", weights_only=True
+        )
+    trainer(tmp_path).test(
+        other, data(), ckpt_path=tmp_path / "adam.ckpt", weights_only=True, verbose=False
+    )
+
+
+def test_a_plateau_schedule_waits_for_the_first_validation(tmp_path):
+    schedule = partial(torch.optim.lr_scheduler.ReduceLROnPlateau, patience=0)
+    fit = trainer(tmp_path, max_steps=12, val_check_interval=6, check_val_every_n_epoch=None)
+    fit.fit(task(scheduler=schedule), data())
+    assert fit.current_epoch > 1
 
 
 def test_context_must_be_positive():

@@ -119,6 +119,8 @@ def test_state_stays_in_float32_under_autocast(unit: type[Cell], norm: str | Non
             outputs.append(output)
             assert signature(state) == first
             assert output.dtype == torch.float32
+            # What an encoder hands on under autocast.
+            assert signature(core(frame.bfloat16(), state)[1]) == first
     # The convolutions do run in bfloat16: the numbers differ, a little.
     assert 0 < (outputs[-1] - exact[-1]).abs().max() < 0.1
     assert F.cosine_similarity(gradient(outputs), gradient(exact), dim=0) > 0.99

@@ -127,6 +127,8 @@ def one_line(message: str) -> str:
         ...   Given value type: <class 'str'>'''))
         model.context_length: Expected a <class 'int'>. Got value: x
     """
+    if re.match(r"Caught \w+ in DataLoader worker", message):
+        message = message.strip().splitlines()[-1].partition(": ")[2]
     keys = re.findall(r'Parser key "([^"]+)"', message)
     paths = re.findall(r"class_path[ =]'([^']+)'", message)
     lines = (_FRAME.sub("", line).strip() for line in message.splitlines())

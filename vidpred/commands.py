@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +15,7 @@ from lightning.pytorch.cli import (
     LightningCLI,
     SaveConfigCallback,
 )
+from lightning.pytorch.utilities import rank_zero_only
 
 from vidpred.files import replacing
 from vidpred.tasks.callbacks import PredictionWriter, run_folder
@@ -25,14 +27,19 @@ class _Parser(LightningArgumentParser):
 
 
 class _SaveConfig(SaveConfigCallback):
-    """Saves the merged configuration to the run's folder, in place of an older one if need be."""
+    """Saves the merged configuration of a training to the run's folder.
+
+    Without the checkpoint that it went on from: the file is to make the same run again.
+    """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         folder = run_folder(trainer)
-        if trainer.is_global_zero:
+        if stage == "fit" and trainer.is_global_zero:
+            config = self.config.clone()
+            config.ckpt_path = None
             with replacing(folder / "config.yaml") as temporary:
                 # By position: jsonargparse renamed the argument that keeps settings of None.
-                temporary.write_text(self.parser.dump(self.config, "yaml", False))
+                temporary.write_text(self.parser.dump(config, "yaml", False))
 
 
 class VidpredCLI(LightningCLI):
@@ -72,6 +79,8 @@ class VidpredCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         super().parse_arguments(parser, args)
         checkpoint = self.config[self.config.subcommand].ckpt_path
+        if checkpoint is None and self.config.subcommand != "fit":
+            _warn("without --ckpt_path these are the results of untrained weights")
         if checkpoint is not None and checkpoint not in ("best", "last", "hpc"):
             _check_checkpoint(Path(checkpoint))
 
@@ -88,12 +97,17 @@ class VidpredCLI(LightningCLI):
         self.trainer.predict(**arguments, weights_only=True, return_predictions=False)
 
 
+@rank_zero_only
+def _warn(message: str) -> None:
+    print(f"vidpred: warning: {message}", file=sys.stderr)
+
+
 def _check_checkpoint(path: Path) -> None:
     """Refuse a missing or damaged file, and one that a run did not write."""
-    if path.is_dir():  # sharded checkpoints are folders
+    if path.is_dir() and (path / "meta.pt").is_file():  # a sharded checkpoint
         return
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
+        raise FileNotFoundError(f"no checkpoint at {path}; expected a file such as last.ckpt")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types for a file that is cut, foreign, unsafe

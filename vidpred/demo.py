@@ -46,6 +46,7 @@ def demo(root: str | None = None, minutes: float = 2.0, output: str = "runs/demo
     """
     if not 0 < minutes < math.inf:
         raise ValueError(f"minutes must be above 0, got {minutes}")
+    Path(output).mkdir(parents=True, exist_ok=True)  # fails now rather than after the training
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
     seed_everything(0, verbose=False)

@@ -58,8 +58,9 @@ def load(module: nn.Module, path: str | Path) -> None:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types for a file that is cut, foreign, unsafe
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} is not a readable, safe weights file: {reason}") from error
+        raise ValueError(
+            f"{path} is damaged or no weights: torch.load(weights_only=True) cannot read it"
+        ) from error
     state = _unwrap(content)
     if state.keys() != module.state_dict().keys():
         state = translate(module, state)

@@ -162,8 +162,9 @@ class MAUCell(MotionAware[Tensor]):
     wiring = Stack
 
     def forward(self, flow: Tensor, state: MAUState) -> tuple[Tensor, MAUState]:
-        t_new, s_new = self.update(state.past_t[-1], flow, state)
-        return s_new, self.remember(state, t_new, flow)
+        t, s = state.past_t[-1], flow.to(state.past_s[-1].dtype)
+        t_new, s_new = self.update(t, s, state)
+        return s_new, self.remember(state, t_new, s)
 
     def update(self, t: Tensor, s: Tensor, past: MAUState) -> tuple[Tensor, Tensor]:
         """The equations: ``(T', S')`` from ``T``, ``S`` and the histories."""

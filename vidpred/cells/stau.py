@@ -111,7 +111,7 @@ class STAUCell(MotionAware[LadderFlow]):
         self.spatial_attention = spatial_attention
 
     def forward(self, flow: LadderFlow, state: MAUState) -> tuple[LadderFlow, MAUState]:
-        s, t = flow.s, state.past_t[-1]
+        t, s = state.past_t[-1], flow.s.to(state.past_s[-1].dtype)
         rungs = (*flow.rungs, (s, t))[-self.theta :]
         t_new, s_new = self.update(t, s, state, rungs)
         return LadderFlow(s_new, rungs), self.remember(state, t_new, s)

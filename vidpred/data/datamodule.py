@@ -76,8 +76,11 @@ class VideoData(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> Tensor:
         """Clips as the model takes them, floats in [0, 1]."""
-        is_bytes = isinstance(batch, Tensor) and batch.dtype == torch.uint8
-        return batch.float().mul_(1 / 255) if is_bytes else batch
+        if not isinstance(batch, Tensor) or batch.dtype != torch.uint8:
+            return batch
+        frames = batch.float().mul_(1 / 255)
+        # Lightning has converted the batch to the precision before it was floats.
+        return self.trainer.precision_plugin.convert_input(frames) if self.trainer else frames
 
     def _evaluation(self, dataset: Dataset[Any]) -> EvaluationLoader:
         return EvaluationLoader(dataset, self.batch_size, self.num_workers, self.trainer)

@@ -52,7 +52,7 @@ class Predictor(nn.Module):
         Raises:
             ValueError: Wrong rank, channels, dtype or range of ``context``; ``horizon`` below 1.
         """
-        check_frames(context, self.encoder.in_channels)
+        self._check(context)
         if horizon < 1:
             raise ValueError(f"horizon must be at least 1 frame, got {horizon}")
         if not torch.compiler.is_compiling():
@@ -72,9 +72,10 @@ class Predictor(nn.Module):
             ``(B, T-1, C, H, W)``: at t the prediction of ``frames[:, t+1]``.
 
         Raises:
-            ValueError: Wrong rank, channels or dtype of ``frames``, wrong shape of ``keep``.
+            ValueError: Wrong rank, channels or dtype of ``frames``, wrong shape of ``keep``. The
+                range is not checked: that would make an accelerator wait at every step.
         """
-        check_frames(frames, self.encoder.in_channels)
+        self._check(frames)
         steps = frames.shape[1] - 1
         if steps < 1 or keep.shape != (frames.shape[0], steps) or keep.dtype != torch.bool:
             raise ValueError(
@@ -101,13 +102,25 @@ class Predictor(nn.Module):
         Args:
             frame: ``(B, C, H, W)`` in [0, 1].
             state: From :meth:`init_state` or the last call.
+
+        Raises:
+            ValueError: Wrong rank, channels or dtype of ``frame``; as in :meth:`rollout`, the range
+                is not checked.
         """
         if frame.dim() != 4:
             raise ValueError(f"a frame must be (B, C, H, W), got shape {tuple(frame.shape)}")
-        check_frames(frame.unsqueeze(1), self.encoder.in_channels)
+        self._check(frame.unsqueeze(1))
         features = self._encode(frame)
         top, state = self.core(features[-1], state)
         return self._decode(top, features, frame.shape[-2:]), state
+
+    def _check(self, frames: Tensor) -> None:
+        check_frames(frames, self.encoder.in_channels)
+        weights = next(self.parameters(), frames).dtype
+        if frames.dtype != weights and not torch.is_autocast_enabled(frames.device.type):
+            raise ValueError(
+                f"frames are {frames.dtype}, the predictor's weights {weights}: convert one of them"
+            )
 
     def _unroll(
         self, frames: Tensor, given: Sequence[bool], keep: Tensor | None, first: int
@@ -144,6 +157,8 @@ class Predictor(nn.Module):
 
 def check_frames(frames: Tensor, channels: int) -> None:
     """Refuse what is not ``(B, T, C, H, W)`` floating point with ``channels`` channels."""
+    if not isinstance(frames, Tensor):
+        raise TypeError(f"frames are a tensor (B, T, C, H, W), got {type(frames).__name__}")
     if frames.dim() != 5:
         raise ValueError(f"frames must be (B, T, C, H, W), got shape {tuple(frames.shape)}")
     if not frames.is_floating_point():

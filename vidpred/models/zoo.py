@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -295,6 +295,8 @@ def _stack(
 
 
 def _feature_size(size: Size, stride: int) -> Size:
-    if stride < 1:
-        raise ValueError(f"patch must be at least 1 pixel, got {stride}")
-    return None if size is None else (-(-size[0] // stride), -(-size[1] // stride))
+    if size is None or stride < 1:  # the encoder refuses such a stride
+        return None
+    if not isinstance(size, Sequence) or len(size) != 2:
+        raise ValueError(f"size is (height, width) of a frame, got {size}")
+    return -(-size[0] // stride), -(-size[1] // stride)

@@ -1,7 +1,14 @@
 """Training: the Lightning tasks, and the callbacks and schedules that go with them."""
 
 from vidpred.tasks.callbacks import PredictionPicture, PredictionWriter
+from vidpred.tasks.checkpoints import ResumableCheckpoint
 from vidpred.tasks.forecast import ForecastTask
 from vidpred.tasks.schedule import DelayedStepLR
 
-__all__ = ["DelayedStepLR", "ForecastTask", "PredictionPicture", "PredictionWriter"]
+__all__ = [
+    "DelayedStepLR",
+    "ForecastTask",
+    "PredictionPicture",
+    "PredictionWriter",
+    "ResumableCheckpoint",
+]

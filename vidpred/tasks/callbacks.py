@@ -23,7 +23,7 @@ def run_folder(trainer: Trainer) -> Path:
     logger = trainer.logger
     if isinstance(logger, WandbLogger) and trainer.is_global_zero:
         folder = logger.experiment.dir
-    return Path(folder or trainer.default_root_dir)
+    return Path(trainer.strategy.broadcast(folder or trainer.default_root_dir))
 
 
 class PredictionPicture(Callback):
@@ -49,6 +49,8 @@ class PredictionPicture(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         if batch_idx > 0 or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        if not outputs.isfinite().all():  # the task says so at the end of the validation
             return
         step = trainer.global_step
         figure = visual.filmstrip(*_first(batch, outputs))

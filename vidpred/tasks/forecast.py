@@ -100,7 +100,12 @@ class ForecastTask(LightningModule):
         interval = "epoch" if isinstance(scheduler, ReduceLROnPlateau) else "step"
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": interval, "monitor": "val_mse"},
+            "lr_scheduler": {
+                "scheduler": scheduler,
+                "interval": interval,
+                "monitor": "val_mse",
+                "strict": False,  # an epoch may end before the first validation
+            },
         }
 
     def training_step(self, frames: Tensor, batch_idx: int) -> Tensor:
@@ -114,7 +119,7 @@ class ForecastTask(LightningModule):
             length,
             self.context_length,
             step=self.global_step,
-            batch=batch_idx,
+            batch=batch_idx % self.trainer.accumulate_grad_batches,
             rank=self.global_rank,
             seed=self.seed,
         )
@@ -139,6 +144,11 @@ class ForecastTask(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self._finish("val")
+        if not all(values.isfinite().all() for values in self.results[MODEL].values()):
+            raise FloatingPointError(
+                f"predictions are not finite in the validation at step {self.global_step}: lower "
+                "the learning rate or clip gradients (gradient_clip_val)"
+            )
 
     def on_test_epoch_start(self) -> None:
         self._running = {}
@@ -162,6 +172,9 @@ class ForecastTask(LightningModule):
     def predict_step(self, frames: Tensor, batch_idx: int) -> Tensor:
         return self._forecast(frames).clamp(0, 1)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["optimizer"] = self._optimizer_name()
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         found, own = (
             {name: tuple(weight.shape) for name, weight in state.items()}
@@ -174,6 +187,17 @@ class ForecastTask(LightningModule):
                 f"the checkpoint is of another model: {name} is {found.get(name, 'missing')} there "
                 f"and {own.get(name, 'missing')} in this one ({len(different)} differences)"
             )
+
+        then, now = checkpoint.get("optimizer"), self._optimizer_name()
+        training = self._trainer is not None and self.trainer.training
+        if training and then not in (None, now):
+            raise ValueError(
+                f"the checkpoint was trained with {then}, this run has {now}: go on with "
+                f"{then}, or start anew"
+            )
+
+    def _optimizer_name(self) -> str:
+        return type(self.optimizer(self.parameters())).__name__
 
     def table(self) -> str:
         """The results as text, a row per predicted step; beside each metric that of the copy."""
@@ -192,7 +216,9 @@ class ForecastTask(LightningModule):
                 f"a batch is one tensor (B, T, C, H, W), got {type(frames).__name__}; let the data "
                 "set return the clip alone"
             )
-        if frames.dim() == 5 and frames.shape[1] <= self.context_length:
+        if frames.dim() != 5:
+            raise ValueError(f"clips must be (B, T, C, H, W), got shape {tuple(frames.shape)}")
+        if frames.shape[1] <= self.context_length:
             raise ValueError(
                 f"context_length={self.context_length} leaves nothing to predict of clips of "
                 f"{frames.shape[1]} frames: use longer clips or a shorter context"

@@ -1,0 +1,102 @@
+"""What ``ResumableCheckpoint`` adds to Lightning's: sound, whole and up to the end."""
+
+import os
+import signal
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from test_resume import assert_same, run
+
+from vidpred.tasks import ResumableCheckpoint
+from vidpred.tasks.checkpoints import WholeCheckpointIO
+
+
+class InterruptedAdam(torch.optim.Adam):
+    """Someone presses Ctrl-C when half of the weights of a step are updated."""
+
+    at = 5
+
+    def step(self, closure=None):
+        assert closure is not None
+        loss = closure()
+        groups, self.param_groups = self.param_groups, []
+        for group in groups:
+            half = len(group["params"]) // 2
+            for part in (group["params"][:half], group["params"][half:]):
+                self.param_groups = [{**group, "params": part}]
+                super().step()
+                state = self.state[part[0]]
+                if part is not group["params"] and int(state["step"]) == self.at:
+                    InterruptedAdam.at = 0
+                    os.kill(os.getpid(), signal.SIGINT)
+        self.param_groups = groups
+        return loss
+
+
+def test_an_interrupt_waits_for_the_end_of_an_update(tmp_path, monkeypatch):
+    whole = run(tmp_path / "whole")
+    monkeypatch.setattr(torch.optim, "Adam", type("Adam", (InterruptedAdam,), {}))
+    saving = ResumableCheckpoint(dirpath=str(tmp_path))
+    with pytest.raises(SystemExit):
+        run(tmp_path, callbacks=[saving])
+    assert InterruptedAdam.at == 0
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.undo()
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 5
+    assert_same(run(tmp_path, ckpt_path=tmp_path / "last.ckpt"), whole)
+
+
+def test_the_end_of_a_training_is_saved(tmp_path):
+    saving = ResumableCheckpoint(dirpath=str(tmp_path))
+    often = {"val_check_interval": 3, "check_val_every_n_epoch": None}
+    weights, _ = run(tmp_path, callbacks=[saving], **often)
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 8
+    assert all(torch.equal(saved["state_dict"][name], weights[name]) for name in weights)
+    assert len(list(tmp_path.glob("epoch=*.ckpt"))) == 1
+
+
+class Diverge(Callback):
+    """Spoils the weights after a step."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def on_train_batch_end(self, trainer, pl_module, *_):
+        if trainer.global_step == self.at:
+            next(pl_module.parameters()).data.fill_(float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("at", "says"),
+    [(4, "validation at step 4"), (5, "the loss is nan at step 5")],
+    ids=["seen in a validation", "seen in a training step"],
+)
+def test_a_diverged_run_leaves_the_last_sound_state(tmp_path, at, says):
+    saving = ResumableCheckpoint(dirpath=str(tmp_path))
+    often = {"val_check_interval": 2, "check_val_every_n_epoch": None}
+    with pytest.raises(FloatingPointError, match=says):
+        run(tmp_path, callbacks=[Diverge(at), saving], **often)
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 2 * ((at - 1) // 2)
+    assert all(weight.isfinite().all() for weight in saved["state_dict"].values())
+
+
+def test_checkpoints_are_written_beside_their_place(tmp_path, monkeypatch):
+    saving = ResumableCheckpoint()
+    trainer = Trainer(callbacks=[saving], logger=False, default_root_dir=tmp_path)
+    saving.setup(trainer, LightningModule(), "fit")
+    assert isinstance(trainer.strategy.checkpoint_io, WholeCheckpointIO)
+
+    def cut_short(_, path):
+        path.write_bytes(b"half")
+        assert path.parent == tmp_path
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", cut_short)
+    (tmp_path / "last.ckpt").write_bytes(b"whole")
+    with pytest.raises(KeyboardInterrupt):
+        trainer.strategy.checkpoint_io.save_checkpoint({}, tmp_path / "last.ckpt")
+    assert [file.read_bytes() for file in tmp_path.iterdir() if file.is_file()] == [b"whole"]

@@ -1,0 +1,107 @@
+"""Checkpoints that a run can always go on from."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.optim import Optimizer
+
+from vidpred.files import replacing
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it there.
+
+    Lightning writes to the system's temporary folder; where that is another file system, the move
+    is a copy, and a process killed in it leaves half a file under the final name.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        with replacing(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+class ResumableCheckpoint(ModelCheckpoint):
+    """Keeps the best model of all validations and, as ``last.ckpt``, the last sound state.
+
+    Lightning's callback, with four differences: ``last.ckpt`` is also written when training ends;
+    Ctrl-C within an optimiser's update waits for the end of it, so that no half-updated weights are
+    saved; a run that diverged leaves the checkpoints before that as they are; files are whole or
+    absent.
+
+    Args:
+        monitor: The logged value that tells the best model.
+        mode: ``"min"`` or ``"max"``.
+        dirpath: The folder; by default ``checkpoints/`` in the run's folder.
+        every_n_train_steps: Save also between validations.
+
+    Example:
+        >>> trainer = Trainer(callbacks=[ResumableCheckpoint()], logger=False)
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_mse",
+        mode: str = "min",
+        dirpath: str | None = None,
+        every_n_train_steps: int | None = None,
+    ) -> None:
+        super().__init__(
+            dirpath=dirpath,
+            monitor=monitor,
+            mode=mode,
+            save_last=True,
+            save_on_exception=True,
+            every_n_train_steps=every_n_train_steps,
+        )
+        self._handler: Any = None
+        self._interrupted = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeCheckpointIO()
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        if self._handler is None and threading.current_thread() is threading.main_thread():
+            self._interrupted = False
+            self._handler = signal.signal(signal.SIGINT, self._hold)
+
+    def on_train_batch_end(self, trainer: Trainer, *arguments: Any, **options: Any) -> None:
+        super().on_train_batch_end(trainer, *arguments, **options)
+        self._release()
+        if self._interrupted:
+            self._interrupted = False
+            raise KeyboardInterrupt
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._last_global_step_saved != trainer.global_step:
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        self._release()
+        if not isinstance(exception, FloatingPointError):
+            super().on_exception(trainer, pl_module, exception)
+
+    def _hold(self, *_: Any) -> None:
+        if self._interrupted:  # pressed again: at once then
+            raise KeyboardInterrupt
+        self._interrupted = True
+
+    def _release(self) -> None:
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+            self._handler = None
