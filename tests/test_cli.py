@@ -228,6 +228,9 @@ BAD = {
     "code": ("--ckpt_path {tmp}/code.pt", "code.pt is damaged or no checkpoint"),
     "other widths": ("--ckpt_path {ckpt} --model.predictor.hidden_channels 8", "another model"),
     "other unit": (f"--ckpt_path {{ckpt}} {CELL} vidpred.cells.ConvGRUCell", "another model"),
+    "abbreviation": ("--trainer.max_step 3", "unrecognized arguments: --trainer.max_step"),
+    "no sequences": ("--data.val_size 0", "val_size must be at least 1 sequence, got 0"),
+    "empty file": ("--config {tmp}/empty.yaml", "configuration file is empty"),
     "demo": (["demo", "--minutes", "soon"], "soon"),
     "demo's digits": (["demo", "--root", "nowhere"], "nowhere"),
 }
@@ -241,6 +244,7 @@ def bad(run, tmp_path_factory):
     (tmp / "broken.yaml").write_text("model: [")
     (tmp / "key.yaml").write_text(good.replace("max_steps", "max_stepz"))
     (tmp / "nested.yaml").write_text(good.replace("layers", "layerz"))
+    (tmp / "empty.yaml").write_text("")
     (tmp / "damaged").mkdir()
     (tmp / "damaged" / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03\0\0\xea\x60")
     checkpoint = (run / "checkpoints" / "last.ckpt").read_bytes()

@@ -138,6 +138,8 @@ def one_line(message: str) -> str:
     elif reason.startswith("Option ") and paths:
         reason += f" by {paths[-1]}"
     reason = reason.replace("Expected a dot import path string:", "expected module.Class, got")
+    if reason == "Unexpected config:":
+        reason = "a configuration file is empty: expected settings such as model, data, trainer"
     return ": ".join(filter(None, [".".join(dict.fromkeys(keys)), reason]))
 
 

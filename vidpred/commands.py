@@ -22,6 +22,10 @@ from vidpred.tasks.callbacks import PredictionWriter, run_folder
 
 
 class _Parser(LightningArgumentParser):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        # A misspelt setting is an error, not an abbreviation.
+        super().__init__(*arguments, **{**options, "allow_abbrev": False})
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise argparse.ArgumentError(None, message) from ex
 

@@ -146,6 +146,10 @@ class MovingMNISTData(VideoData):
         self.test_size = test_size
         self.test_sequences = test_sequences
         self.download = download
+        sizes = {"epoch_size": epoch_size, "val_size": val_size, "test_size": test_size}
+        for name, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1 sequence, got {size}")
         shape = (length, 1, *canvas_size(canvas))
         if test_sequences is not None and shape != FixedMovingMNIST.shape:
             raise ValueError(
