@@ -65,7 +65,7 @@ def alone():
     for step in range(STEPS):
         if step % len(loader) == 0:
             batches = iter(loader)
-        shards = next(batches).split(BATCH)
+        shards = source.on_after_batch_transfer(next(batches), 0).split(BATCH)
         optimizer.zero_grad()
         losses.append(0.0)
         for rank, frames in enumerate(shards):
@@ -75,7 +75,6 @@ def alone():
                 LENGTH,
                 CONTEXT,
                 step=step,
-                batch=step % len(loader),
                 rank=rank,
             )
             loss = (task.predictor.rollout(frames, keep) - frames[:, 1:]).square().mean() / 2
