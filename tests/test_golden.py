@@ -81,6 +81,22 @@ def cell_stlstm(golden: Golden) -> None:
     golden.expect(H=flow.x, C=state.c, M=flow.m)
 
 
+def cell_causal_lstm(golden: Golden) -> None:
+    x, h, c, m = (golden.inputs[name] for name in "xHCM")
+    norm = layer_norm(golden, x.shape[-2:])
+    cell = golden.build(cells.CausalLSTMCell, x.shape[1], h.shape[1], **norm)
+    flow, state = cell(cells.ZigzagFlow(x, m), cells.CausalLSTMState(h, c))
+    golden.expect(H=flow.x, C=state.c, M=flow.m)
+
+
+def cell_ghu(golden: Golden) -> None:
+    x, z = golden.inputs["x"], golden.inputs["Z"]
+    norm = layer_norm(golden, x.shape[-2:])
+    cell = golden.build(cells.GHUCell, x.shape[1], z.shape[1], **norm)
+    flow, _ = cell(cells.ZigzagFlow(x, torch.zeros_like(x)), cells.GHUState(z))
+    golden.expect(Z=flow.x)
+
+
 def cell_stgru(golden: Golden) -> None:
     t, s = golden.inputs["T"], golden.inputs["S"]
     cell = golden.build(cells.STGRUCell, s.shape[1], t.shape[1], **layer_norm(golden, t.shape[-2:]))
@@ -154,6 +170,10 @@ def model_predrnn(golden: Golden) -> None:
     patch_model(golden, zoo.predrnn)
 
 
+def model_predrnnpp(golden: Golden) -> None:
+    patch_model(golden, zoo.predrnnpp)
+
+
 def conv_model(golden: Golden, make: Callable[..., Any], *options: str) -> None:
     frames = golden.inputs["frames"]
     model = golden.build(
@@ -180,7 +200,9 @@ def model_stau(golden: Golden) -> None:
 CHECKS = {
     check.__name__: check
     for check in (
+        cell_causal_lstm,
         cell_convlstm,
+        cell_ghu,
         cell_mau,
         cell_stau,
         cell_stgru,
@@ -188,6 +210,7 @@ CHECKS = {
         model_convlstm,
         model_mau,
         model_predrnn,
+        model_predrnnpp,
         model_stau,
     )
 }

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 from naive import wiring as naive
+from naive.causal_lstm import causal_lstm
+from naive.stlstm import stlstm
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -118,19 +120,33 @@ def test_stgru(options: dict[str, Any]) -> None:
     check(cells.STGRUCell, WIDTH, options, twin)
 
 
-STLSTM = [*({**norm, "forget_bias": bias} for norm, bias in product(NORMS, (0.0, 1.0))), {}]
+ZIGZAG = [*({**norm, "forget_bias": bias} for norm, bias in product(NORMS, (0.0, 1.0))), {}]
 
 
-@pytest.mark.parametrize("options", STLSTM, ids=name)
-def test_stlstm(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("options", ZIGZAG, ids=name)
+@pytest.mark.parametrize(
+    ("unit", "twin_unit"),
+    [(cells.STLSTMCell, stlstm), (cells.CausalLSTMCell, causal_lstm)],
+    ids=["stlstm", "causal_lstm"],
+)
+def test_zigzag(unit: Any, twin_unit: Any, options: dict[str, Any]) -> None:
     constants = {key: options[key] for key in options.keys() & {"forget_bias"}}
 
     def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:
         H, C = [h for h, _ in state.cells], [c for _, c in state.cells]
-        outputs, H, C, M = naive.run_stlstm(layers, frames, H, C, state.m, **constants)
+        outputs, H, C, M = naive.run_zigzag(twin_unit, layers, frames, H, C, state.m, **constants)
         return outputs, [*tree_leaves(list(zip(H, C, strict=True))), M]
 
-    check(cells.STLSTMCell, 3, options, twin)
+    check(unit, 3, options, twin)
+
+
+@pytest.mark.parametrize("options", [*NORMS, {}], ids=name)
+def test_ghu(options: dict[str, Any]) -> None:
+    def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:
+        outputs, Z = naive.run_ghu(layers, frames, [z for (z,) in state.cells])
+        return outputs, [*Z, state.m]
+
+    check(cells.GHUCell, 3, options, twin)
 
 
 def history(state: Any, tau: int) -> tuple[naive.Grid, naive.Grid]:

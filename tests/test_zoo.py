@@ -19,6 +19,7 @@ MODELS: dict[str, Callable[..., Predictor]] = {
     "mau": zoo.mau,
     "iprnn": zoo.iprnn,
     "predrnn": zoo.predrnn,
+    "predrnnpp": zoo.predrnnpp,
     "convlstm": zoo.convlstm,
 }
 UNITS = [getattr(cells, name) for name in cells.__all__ if name.endswith("Cell") and name != "Cell"]
@@ -47,6 +48,12 @@ def stlstm(in_channels: int) -> int:
     return x + h + m + conv(2 * 128, 128, 5) + conv(2 * 128, 128, 1, bias=False)
 
 
+def causal_lstm(in_channels: int) -> int:
+    x, h = conv(in_channels, 7 * 128, 5), conv(128, 4 * 128, 5)
+    c, m = conv(128, 3 * 128, 5) + conv(128, 4 * 128, 5), conv(128, (3 + 1) * 128, 5)
+    return x + h + c + m + conv(2 * 128, 128, 1, bias=False)
+
+
 def convlstm(in_channels: int) -> int:
     return conv(in_channels, 4 * 128, 5) + conv(128, 4 * 128, 5)
 
@@ -60,6 +67,7 @@ PARAMETERS = {
     "mau": 4 * STAU_UNIT + frame(64, 2),
     "iprnn": 4 * STGRU_UNIT + conv(2 * 64, 64, 1) + frame(64, 2),
     "predrnn": stlstm(16) + 3 * stlstm(128) + TO_PATCHES,
+    "predrnnpp": causal_lstm(16) + 3 * causal_lstm(128) + 2 * conv(128, 2 * 128, 5) + TO_PATCHES,
     "convlstm": convlstm(16) + 3 * convlstm(128) + TO_PATCHES,
 }
 
@@ -106,9 +114,12 @@ def test_units_have_the_published_size(name: str) -> None:
 
 
 def test_patch_models_have_the_published_size() -> None:
-    # OpenSTL prints 23.8M and 15.0M; its ConvLSTM holds ST-LSTM's output convolutions, unused.
+    # OpenSTL prints 23.8M, 38.6M and 15.0M; its causal LSTM and ConvLSTM hold ST-LSTM's output
+    # convolutions, unused.
     assert round(convolution_weights(zoo.predrnn()) / 1e6, 1) == 23.8
-    unused = 4 * (conv(2 * 128, 128, 5, bias=False) + conv(2 * 128, 128, 1, bias=False))
+    unused = 4 * conv(2 * 128, 128, 5, bias=False)
+    assert round((convolution_weights(zoo.predrnnpp()) + unused) / 1e6, 1) == 38.6
+    unused += 4 * conv(2 * 128, 128, 1, bias=False)
     assert (convolution_weights(zoo.convlstm()) + unused) / 1e6 == pytest.approx(15.0, abs=0.1)
 
 
@@ -124,10 +135,11 @@ def test_defaults_are_the_papers_settings() -> None:
         "mau": cells.MAUCell,
         "iprnn": cells.STGRUCell,
         "predrnn": cells.STLSTMCell,
+        "predrnnpp": cells.CausalLSTMCell,
         "convlstm": cells.ConvLSTMCell,
     }
     for model in made.values():
-        assert len(layers(model)) == 4
+        assert len([cell for cell in layers(model) if not isinstance(cell, cells.GHUCell)]) == 4
         assert {m.kernel_size for m in layers(model).modules() if isinstance(m, nn.Conv2d)} <= {
             (5, 5),
             (1, 1),
@@ -139,7 +151,7 @@ def test_defaults_are_the_papers_settings() -> None:
     for cell in layers(made["mau"]):
         assert (cell.tau, cell.gamma, cell.scaled) == (5, 0.0, True)
     recalls = {name: model.decoder.recall for name, model in made.items()}
-    assert recalls == {"stau": 0, "mau": 0, "iprnn": 1, "predrnn": 0, "convlstm": 0}
+    assert recalls == {"stau": 0, "mau": 0, "iprnn": 1, "predrnn": 0, "predrnnpp": 0, "convlstm": 0}
 
 
 def test_arguments_arrive() -> None:

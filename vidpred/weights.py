@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from vidpred.cells import GHUCell
 from vidpred.files import replacing
 from vidpred.models.autoencoder import PatchEncoder
 from vidpred.models.predictor import Predictor
@@ -18,13 +19,13 @@ from vidpred.models.predictor import Predictor
 # Our name of a weight, and its name in the authors' (STAU, MAU) and OpenSTL's (PredRNN, ConvLSTM)
 # code. The cells name their convolutions as the references do.
 _REFERENCE_NAMES = [
-    (r"^core\.(?:stack\.)?cells\.", "cell_list."),
     (r"^encoder\.convs\.0\.", "encoders.0.encoder_t_conv-1."),
     (r"^encoder\.convs\.(\d+)\.", lambda m: f"encoders.{m[1]}.encoder_t{int(m[1]) - 1}."),
     (r"^decoder\.convs\.(\d+)\.", r"decoders.\1.c_decoder\1."),
     (r"^decoder\.to_frame\.", "srcnn.0."),
     (r"^decoder\.to_patches\.", "conv_last."),
 ]
+_CELL = r"core\.(?:stack\.)?cells\.(\d+)"
 # Weights that the references hold and never use.
 _UNUSED = re.compile(r"^((cell_list\.\d+\.)?conv_(o|last)|merge|conv_last_sr)\.")
 
@@ -90,7 +91,8 @@ def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, T
         >>> sorted(translate(cell, names))
         ['conv_h.0.bias', 'conv_h.0.weight', 'conv_x.0.bias', 'conv_x.0.weight']
     """
-    names = {name: _reference_name(name) for name in module.state_dict()}
+    places = _places(module)
+    names = {name: _reference_name(name, places) for name in module.state_dict()}
     ours = {name: reference[theirs] for name, theirs in names.items() if theirs in reference}
     for name, parameter in module.state_dict().items():
         if name not in ours and name.endswith(".0.bias"):
@@ -109,7 +111,20 @@ def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, T
     return ours
 
 
-def _reference_name(name: str) -> str:
+def _places(module: nn.Module) -> list[str]:
+    """Where the references keep each cell of a core: PredRNN++ counts its highway apart."""
+    places, layers = [], 0
+    for name, cell in module.named_modules():
+        if re.fullmatch(_CELL, name):
+            is_highway = isinstance(cell, GHUCell)
+            places.append("gradient_highway" if is_highway else f"cell_list.{layers}")
+            layers += not is_highway
+    return places
+
+
+def _reference_name(name: str, places: Sequence[str]) -> str:
+    if cell := re.match(_CELL, name):
+        return places[int(cell[1])] + name[cell.end() :]
     for pattern, replacement in _REFERENCE_NAMES:
         name, count = re.subn(pattern, replacement, name)
         if count:

@@ -4,17 +4,18 @@ Every function takes the layers' weights from bottom to top, the frames, and the
 first frame; it returns the top output of every frame, and the states after the last.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
+from naive.causal_lstm import ghu
 from naive.convgru import convgru
 from naive.convlstm import convlstm
 from naive.mau import mau
 from naive.parts import Weights
 from naive.stau import stau
 from naive.stgru import stgru
-from naive.stlstm import stlstm
 
 Grid = dict[tuple[int, int], Tensor]  # a state by (t, k): time from 1, layer from 1 (0: the input)
 
@@ -54,7 +55,8 @@ def run_stgru(
     return outputs, T
 
 
-def run_stlstm(
+def run_zigzag(
+    unit: Callable[..., tuple[Tensor, Tensor, Tensor]],
     layers: list[Weights],
     frames: list[Tensor],
     H: list[Tensor],
@@ -65,10 +67,22 @@ def run_stlstm(
     H, C, outputs = list(H), list(C), []
     for X in frames:
         for k, W in enumerate(layers):
-            H[k], C[k], M = stlstm(W, X, H[k], C[k], M, **options)
+            H[k], C[k], M = unit(W, X, H[k], C[k], M, **options)
             X = H[k]
         outputs.append(X)
     return outputs, H, C, M
+
+
+def run_ghu(
+    layers: list[Weights], frames: list[Tensor], Z: list[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    Z, outputs = list(Z), []
+    for X in frames:
+        for k, W in enumerate(layers):
+            Z[k] = ghu(W, X, Z[k])
+            X = Z[k]
+        outputs.append(X)
+    return outputs, Z
 
 
 def run_mau(

@@ -4,6 +4,7 @@ The units' names end in ``Cell``; the rest are the protocol, the wirings, flows 
 """
 
 from vidpred.cells.base import Cell, ConvNorm
+from vidpred.cells.causal_lstm import CausalLSTMCell, CausalLSTMState, GHUCell, GHUState
 from vidpred.cells.convgru import ConvGRUCell, ConvGRUState
 from vidpred.cells.convlstm import ConvLSTMCell, ConvLSTMState
 from vidpred.cells.mau import MAUCell, MAUState
@@ -13,12 +14,16 @@ from vidpred.cells.stlstm import STLSTMCell, STLSTMState
 from vidpred.cells.wiring import Ladder, LadderFlow, Remat, Stack, Zigzag, ZigzagFlow, ZigzagState
 
 __all__ = [
+    "CausalLSTMCell",
+    "CausalLSTMState",
     "Cell",
     "ConvGRUCell",
     "ConvGRUState",
     "ConvLSTMCell",
     "ConvLSTMState",
     "ConvNorm",
+    "GHUCell",
+    "GHUState",
     "Ladder",
     "LadderFlow",
     "MAUCell",

@@ -1,4 +1,4 @@
-"""The blend of two feature maps by a gate: what every gated recurrent unit ends with."""
+"""What gates do: blend two feature maps, write to a memory and forget."""
 
 from __future__ import annotations
 
@@ -49,3 +49,22 @@ def blend(start: Tensor, end: Tensor, gate: Tensor, dtype: torch.dtype) -> Tenso
         tensor([0.5000])
     """
     return _Blend.apply(start, end, gate, dtype)  # type: ignore[return-value]
+
+
+def remember(memory: Tensor, i: Tensor, f: Tensor, g: Tensor, forget_bias: float) -> Tensor:
+    r"""Update the memory of an LSTM: :math:`\sigma(f + b) \odot memory + \sigma(i) \odot \tanh(g)`.
+
+    Args:
+        memory: What was remembered; its dtype is that of the result.
+        i: The input gate before its sigmoid, same shape.
+        f: The forget gate before its sigmoid, same shape.
+        g: What to write, before its hyperbolic tangent, same shape.
+        forget_bias: The constant ``b``: above 0 the memory is kept at first.
+
+    Example:
+        >>> import torch
+        >>> zero, one = torch.zeros(1), torch.ones(1)
+        >>> remember(one, i=zero, f=zero, g=zero, forget_bias=0.0)
+        tensor([0.5000])
+    """
+    return torch.sigmoid(f + forget_bias) * memory + torch.sigmoid(i) * torch.tanh(g)

@@ -7,8 +7,10 @@ from functools import partial
 from typing import Any
 
 from vidpred.cells import (
+    CausalLSTMCell,
     Cell,
     ConvLSTMCell,
+    GHUCell,
     MAUCell,
     STAUCell,
     STGRUCell,
@@ -226,7 +228,44 @@ def predrnn(
         torch.Size([1, 2, 1, 32, 32])
     """
     cell = partial(STLSTMCell, kernel_size=kernel_size, norm=norm, size=_feature_size(size, patch))
-    return _patched(cell, in_channels, hidden_channels, layers, patch)
+    cells = _stack(cell, in_channels * patch**2, hidden_channels, layers)
+    return _patched(cells, in_channels, patch)
+
+
+def predrnnpp(
+    in_channels: int = 1,
+    hidden_channels: int = 128,
+    layers: int = 4,
+    *,
+    kernel_size: int = 5,
+    patch: int = 4,
+    norm: Norm = None,
+    size: Size = None,
+) -> Predictor:
+    """PredRNN++: a zigzag of causal LSTMs on folded patches, a gradient highway above the first.
+
+    Args:
+        in_channels: Channels of a frame.
+        hidden_channels: Channels of every state.
+        layers: How many causal LSTMs.
+        kernel_size: Odd width of the units' kernels.
+        patch: Side of the squares that are folded into channels, in pixels.
+        norm: The units' norm: ``"group"``, ``"layer"`` (needs ``size``) or ``None`` (published).
+        size: (H, W) of a frame, for ``norm="layer"``.
+
+    Reference:
+        Wang et al., ICML 2018, arXiv:1804.06300; settings of Tan et al., OpenSTL, 2023.
+
+    Example:
+        >>> import torch
+        >>> predrnnpp(hidden_channels=8)(torch.rand(1, 4, 1, 32, 32), horizon=2).shape
+        torch.Size([1, 2, 1, 32, 32])
+    """
+    options = {"kernel_size": kernel_size, "norm": norm, "size": _feature_size(size, patch)}
+    cell = partial(CausalLSTMCell, **options)
+    bottom, *upper = _stack(cell, in_channels * patch**2, hidden_channels, layers)
+    highway = GHUCell(hidden_channels, hidden_channels, **options)
+    return _patched([bottom, highway, *upper], in_channels, patch)
 
 
 def convlstm(
@@ -267,22 +306,14 @@ def convlstm(
         norm=norm,
         size=_feature_size(size, patch),
     )
-    return _patched(cell, in_channels, hidden_channels, layers, patch)
-
-
-def _patched(
-    cell: Callable[[int, int], Cell[Any, Any]],
-    in_channels: int,
-    hidden_channels: int,
-    layers: int,
-    patch: int,
-) -> Predictor:
     cells = _stack(cell, in_channels * patch**2, hidden_channels, layers)
-    return Predictor(
-        PatchEncoder(in_channels, patch),
-        cells[0].wiring(cells),
-        PatchDecoder(hidden_channels, in_channels, patch),
-    )
+    return _patched(cells, in_channels, patch)
+
+
+def _patched(cells: list[Any], in_channels: int, patch: int) -> Predictor:
+    core = cells[0].wiring(cells)
+    decoder = PatchDecoder(core.hidden_channels, in_channels, patch)
+    return Predictor(PatchEncoder(in_channels, patch), core, decoder)
 
 
 def _stack(
