@@ -76,7 +76,7 @@ def test_examples_run(file, tmp_path):
 
 def test_examples_differ_in_the_predictor_alone():
     contents = [yaml.safe_load(file.read_text()) for file in EXAMPLES]
-    assert {"stgru", "stau", "mau", "iprnn", "predrnn", "predrnnpp", "convlstm"} <= {
+    assert {"stgru", "stau", "mau", "iprnn", "predrnn", "predrnnpp", "mim", "convlstm"} <= {
         f.stem for f in EXAMPLES
     }
     for file, content in zip(EXAMPLES, contents, strict=True):

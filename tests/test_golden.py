@@ -26,6 +26,11 @@ from vidpred import cells, weights
 from vidpred.models import zoo
 
 
+def is_norm(name: str) -> bool:
+    """Whether a weight is a norm's: it follows a convolution, which is number 0."""
+    return name.endswith((".1.weight", ".1.bias"))
+
+
 class Golden:
     def __init__(self, path: Path) -> None:
         self.tensors: dict[str, dict[str, Tensor]] = {"param": {}, "in": {}, "out": {}}
@@ -36,7 +41,7 @@ class Golden:
                 group, _, name = key.partition("/")
                 if name:
                     array = file[key]
-                    self.rounded |= group == "param" and array.ndim == 3 and array.dtype == "f4"
+                    self.rounded |= is_norm(name) and array.ndim == 3 and array.dtype == "f4"
                     self.tensors[group][name] = torch.from_numpy(array).double()
         self.weights, self.inputs, self.outputs = self.tensors.values()
 
@@ -59,10 +64,8 @@ class Golden:
 
 
 def layer_norm(golden: Golden, size: Any) -> dict[str, Any]:
-    """The norm of the weights: a layer norm has weights of three dimensions."""
-    if any(weight.dim() == 3 for weight in golden.weights.values()):
-        return {"norm": "layer", "size": tuple(size)}
-    return {"norm": None}
+    """The norm of the weights, and the size of the maps or frames."""
+    return {"norm": "layer" if any(map(is_norm, golden.weights)) else None, "size": tuple(size)}
 
 
 def cell_convlstm(golden: Golden) -> None:
@@ -95,6 +98,29 @@ def cell_ghu(golden: Golden) -> None:
     cell = golden.build(cells.GHUCell, x.shape[1], z.shape[1], **norm)
     flow, _ = cell(cells.ZigzagFlow(x, torch.zeros_like(x)), cells.GHUState(z))
     golden.expect(Z=flow.x)
+
+
+def cell_mim_n(golden: Golden) -> None:
+    x, h, c = (golden.inputs[name] for name in "xHC")
+    norm = layer_norm(golden, x.shape[-2:])
+    cell = golden.build(cells.ConvLSTMCell, x.shape[1], h.shape[1], peepholes=True, **norm)
+    flow, state = cell(x, cells.ConvLSTMState(h, c))
+    golden.expect(H=flow, C=state.c)
+
+
+def cell_mim_block(golden: Golden) -> None:
+    x, d, h, c, m = (golden.inputs[name] for name in ("x", "diff_h", "H", "C", "M"))
+    # Without MIM-N: its weights are in other files.
+    norm = layer_norm(golden, x.shape[-2:])
+    cell = cells.MIMCell(x.shape[1], h.shape[1], golden.meta["kernel"], **norm).double()
+    cell.n = torch.nn.Identity()  # type: ignore[assignment]
+    cell.load_state_dict(weights.translate(cell, golden.weights))
+    s = torch.zeros_like(c)
+    for step in "12":
+        h, c, m, s = cell.update(x, m, d, h, c, s)
+        golden.expect(**{f"H{step}": h, f"C{step}": c, f"M{step}": m})
+        if f"S{step}" in golden.outputs:
+            golden.expect(**{f"S{step}": s})
 
 
 def cell_stgru(golden: Golden) -> None:
@@ -174,6 +200,10 @@ def model_predrnnpp(golden: Golden) -> None:
     patch_model(golden, zoo.predrnnpp)
 
 
+def model_mim(golden: Golden) -> None:
+    patch_model(golden, zoo.mim)
+
+
 def conv_model(golden: Golden, make: Callable[..., Any], *options: str) -> None:
     frames = golden.inputs["frames"]
     model = golden.build(
@@ -204,11 +234,14 @@ CHECKS = {
         cell_convlstm,
         cell_ghu,
         cell_mau,
+        cell_mim_block,
+        cell_mim_n,
         cell_stau,
         cell_stgru,
         cell_stlstm,
         model_convlstm,
         model_mau,
+        model_mim,
         model_predrnn,
         model_predrnnpp,
         model_stau,

@@ -33,7 +33,7 @@ def randomise(module: nn.Module) -> None:
 
 def weights(wired: Any) -> list[dict[str, Tensor]]:
     stack = wired if isinstance(wired, cells.Stack) else wired.stack
-    return [dict(cell.state_dict()) for cell in stack.cells]
+    return [dict(cell.state_dict()) for cell in stack.cells if cell.state_dict()]
 
 
 def build(unit: Callable[..., Any], in_channels: int, options: dict[str, Any]) -> Any:
@@ -49,11 +49,14 @@ def check(
     in_channels: int,
     options: dict[str, Any],
     twin: Callable[[list[dict[str, Tensor]], list[Tensor], Any], Run],
+    begun: float = 0.0,
 ) -> None:
     wired = build(unit, in_channels, options)
     generator = torch.Generator().manual_seed(0)
 
     def draw(like: Tensor) -> Tensor:
+        if like.shape[1:] == (1, 1, 1):
+            return torch.full_like(like, begun)
         return torch.randn(like.shape, generator=generator, dtype=torch.float64)
 
     blank = torch.zeros(BATCH, in_channels, *SIZE, dtype=torch.float64)
@@ -147,6 +150,27 @@ def test_ghu(options: dict[str, Any]) -> None:
         return outputs, [*Z, state.m]
 
     check(cells.GHUCell, 3, options, twin)
+
+
+@pytest.mark.parametrize("options", [*ZIGZAG, {"norm": None, "size": SIZE}], ids=name)
+@pytest.mark.parametrize("begun", [0.0, 1.0])
+def test_mim(begun: float, options: dict[str, Any]) -> None:
+    constants = {key: options[key] for key in options.keys() & {"forget_bias"}}
+
+    def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:
+        (before, _), *states = state.cells
+        outputs, ends, M = naive.run_mim(
+            layers,
+            frames,
+            [tree_leaves(s) for s in states],
+            state.m,
+            before if begun else None,
+            **constants,
+        )
+        last = [frames[-1], torch.ones(BATCH, 1, 1, 1, dtype=torch.float64)]
+        return outputs, [*last, *tree_leaves(ends), M]
+
+    check(cells.MIMCell, WIDTH, options, twin, begun)
 
 
 def history(state: Any, tau: int) -> tuple[naive.Grid, naive.Grid]:

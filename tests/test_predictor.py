@@ -23,6 +23,7 @@ MODELS: dict[str, Callable[[], Predictor]] = {
     "iprnn": lambda: zoo.iprnn(CHANNELS, 4, 2, kernel_size=3),
     "predrnn": lambda: zoo.predrnn(CHANNELS, 4, 2, kernel_size=3),
     "predrnnpp": lambda: zoo.predrnnpp(CHANNELS, 4, 2, kernel_size=3),
+    "mim": lambda: zoo.mim(CHANNELS, 4, 2, kernel_size=3),
     "convlstm": lambda: zoo.convlstm(CHANNELS, 4, 2, kernel_size=3, patch=2),
     "convgru": lambda: zoo.stacked(ConvGRUCell, CHANNELS, 4, 2, 3),
 }

@@ -11,7 +11,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from vidpred.cells import GHUCell
+from vidpred.cells import Difference, GHUCell, MIMCell
 from vidpred.files import replacing
 from vidpred.models.autoencoder import PatchEncoder
 from vidpred.models.predictor import Predictor
@@ -27,7 +27,9 @@ _REFERENCE_NAMES = [
 ]
 _CELL = r"core\.(?:stack\.)?cells\.(\d+)"
 # Weights that the references hold and never use.
-_UNUSED = re.compile(r"^((cell_list\.\d+\.)?conv_(o|last)|merge|conv_last_sr)\.")
+_UNUSED = re.compile(
+    r"^(((cell_list|stlstm_layer_diff)\.\d+\.)?conv_(o|last)|merge|conv_last_sr)\."
+)
 
 
 def save(module: nn.Module, path: str | Path) -> None:
@@ -92,6 +94,7 @@ def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, T
         ['conv_h.0.bias', 'conv_h.0.weight', 'conv_x.0.bias', 'conv_x.0.weight']
     """
     places = _places(module)
+    reference = _gather_mim(reference)
     names = {name: _reference_name(name, places) for name in module.state_dict()}
     ours = {name: reference[theirs] for name, theirs in names.items() if theirs in reference}
     for name, parameter in module.state_dict().items():
@@ -112,14 +115,44 @@ def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, T
 
 
 def _places(module: nn.Module) -> list[str]:
-    """Where the references keep each cell of a core: PredRNN++ counts its highway apart."""
-    places, layers = [], 0
-    for name, cell in module.named_modules():
-        if re.fullmatch(_CELL, name):
-            is_highway = isinstance(cell, GHUCell)
-            places.append("gradient_highway" if is_highway else f"cell_list.{layers}")
-            layers += not is_highway
+    """Where the references keep each cell of a core: what is between the layers is not counted."""
+    found = [cell for name, cell in module.named_modules() if re.fullmatch(_CELL, name)]
+    layers = "stlstm_layer" if any(isinstance(cell, MIMCell) for cell in found) else "cell_list"
+    places, count = [], 0
+    for cell in found:
+        between = {GHUCell: "gradient_highway", Difference: "difference"}.get(type(cell))
+        places.append(between or f"{layers}.{count}")
+        count += between is None
     return places
+
+
+def _gather_mim(reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give MIM's weights the form of ours, where MIM-N and MIM-S are ConvLSTMs with peepholes.
+
+    The reference has peepholes of input and forget gate in one weight, that of the output gate in
+    another, orders the gates i, g, f, o, and keeps MIM-N in a list of its own.
+    """
+    gathered = {}
+    for name, weight in reference.items():
+        layer = re.match(r"stlstm_layer(_diff)?\.(\d+)\.", name)
+        place = layer[0] if layer else ""
+        key = name.removeprefix(place)
+        if f"{place}ct_weight" not in reference:
+            gathered[name] = weight
+            continue
+        if layer and layer[1]:
+            lstm = f"stlstm_layer.{int(layer[2]) + 1}.n."
+        else:
+            lstm = f"{place}s." if f"{place}conv_t_cc.0.weight" in reference else place
+        if key == "ct_weight":
+            i, f = weight.chunk(2)
+            gathered[f"{lstm}peephole"] = torch.stack([i, f, reference[f"{place}oc_weight"]])
+        elif key.startswith(("conv_h_concat", "conv_x_concat")):
+            i, g, f, o = weight.chunk(4)
+            gathered[lstm + key.replace("_concat", "")] = torch.cat([i, f, g, o])
+        elif key != "oc_weight":
+            gathered[place + key.replace("_cc.", ".")] = weight
+    return gathered
 
 
 def _reference_name(name: str, places: Sequence[str]) -> str:

@@ -7,12 +7,14 @@ first frame; it returns the top output of every frame, and the states after the 
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from naive.causal_lstm import ghu
 from naive.convgru import convgru
 from naive.convlstm import convlstm
 from naive.mau import mau
+from naive.mim import mim_block, mim_memory
 from naive.parts import Weights
 from naive.stau import stau
 from naive.stgru import stgru
@@ -83,6 +85,32 @@ def run_ghu(
             X = Z[k]
         outputs.append(X)
     return outputs, Z
+
+
+def run_mim(
+    layers: list[Weights],
+    frames: list[Tensor],
+    states: list[list[Tensor]],
+    M: Tensor,
+    before: Tensor | None,
+    **options: Any,
+) -> tuple[list[Tensor], list[list[Tensor]], Tensor]:
+    """``states``: ``[H, C, S, N_hidden, N_memory]`` of every layer; ``before``: the last frame."""
+    states, outputs = [list(state) for state in states], []
+    for frame in frames:
+        X, D = frame, None if before is None else frame - before
+        for W, state in zip(layers, states, strict=True):
+            H, C, S, N, N_memory = state
+            if D is None:  # the first frame differs from nothing
+                N, N_memory = torch.zeros_like(N), torch.zeros_like(N_memory)
+            else:
+                D, N_memory = mim_memory(W, "n", D, N, N_memory, **options)
+                N = D
+            X, C, S, M = mim_block(W, X, N, H, C, S, M, **options)
+            state[:] = [X, C, S, N, N_memory]
+        before = frame
+        outputs.append(X)
+    return outputs, states, M
 
 
 def run_mau(

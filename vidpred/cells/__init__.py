@@ -8,6 +8,7 @@ from vidpred.cells.causal_lstm import CausalLSTMCell, CausalLSTMState, GHUCell, 
 from vidpred.cells.convgru import ConvGRUCell, ConvGRUState
 from vidpred.cells.convlstm import ConvLSTMCell, ConvLSTMState
 from vidpred.cells.mau import MAUCell, MAUState
+from vidpred.cells.mim import Difference, MIMCell, MIMFlow, MIMState, MIMZigzag
 from vidpred.cells.stau import STAUCell
 from vidpred.cells.stgru import STGRUCell, STGRUState
 from vidpred.cells.stlstm import STLSTMCell, STLSTMState
@@ -22,12 +23,17 @@ __all__ = [
     "ConvLSTMCell",
     "ConvLSTMState",
     "ConvNorm",
+    "Difference",
     "GHUCell",
     "GHUState",
     "Ladder",
     "LadderFlow",
     "MAUCell",
     "MAUState",
+    "MIMCell",
+    "MIMFlow",
+    "MIMState",
+    "MIMZigzag",
     "Remat",
     "STAUCell",
     "STGRUCell",

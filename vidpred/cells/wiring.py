@@ -70,7 +70,7 @@ class Zigzag(Cell[Tensor, ZigzagState]):
         cells: From bottom to top; all with the same ``hidden_channels``, the channels of ``m``.
     """
 
-    def __init__(self, cells: Sequence[Cell[ZigzagFlow, Any]]) -> None:
+    def __init__(self, cells: Sequence[Cell[Any, Any]]) -> None:
         super().__init__()
         self.stack = Stack(cells)
         widths = {cell.hidden_channels for cell in cells}
@@ -85,8 +85,8 @@ class Zigzag(Cell[Tensor, ZigzagState]):
         return ZigzagState(self.stack.init_state(like), zeros(like, self.hidden_channels))
 
     def forward(self, flow: Tensor, state: ZigzagState) -> tuple[Tensor, ZigzagState]:
-        (x, m), cells = self.stack(ZigzagFlow(flow, state.m), state.cells)
-        return x, ZigzagState(cells, m)
+        top, cells = self.stack(ZigzagFlow(flow, state.m), state.cells)
+        return top.x, ZigzagState(cells, top.m)
 
 
 class LadderFlow(NamedTuple):

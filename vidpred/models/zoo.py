@@ -10,8 +10,10 @@ from vidpred.cells import (
     CausalLSTMCell,
     Cell,
     ConvLSTMCell,
+    Difference,
     GHUCell,
     MAUCell,
+    MIMCell,
     STAUCell,
     STGRUCell,
     STLSTMCell,
@@ -266,6 +268,42 @@ def predrnnpp(
     bottom, *upper = _stack(cell, in_channels * patch**2, hidden_channels, layers)
     highway = GHUCell(hidden_channels, hidden_channels, **options)
     return _patched([bottom, highway, *upper], in_channels, patch)
+
+
+def mim(
+    in_channels: int = 1,
+    hidden_channels: int = 128,
+    layers: int = 4,
+    *,
+    kernel_size: int = 5,
+    patch: int = 4,
+    norm: Norm = None,
+    size: Size = None,
+) -> Predictor:
+    """MIM: a zigzag of MIM units above an ST-LSTM, on folded patches.
+
+    Args:
+        in_channels: Channels of a frame.
+        hidden_channels: Channels of every state.
+        layers: How many units, the ST-LSTM included.
+        kernel_size: Odd width of the units' kernels.
+        patch: Side of the squares that are folded into channels, in pixels.
+        norm: The units' norm: ``"group"``, ``"layer"`` (needs ``size``) or ``None`` (published).
+        size: (H, W) of a frame, for ``norm="layer"`` and for peepholes of the published form.
+
+    Reference:
+        Wang et al., CVPR 2019, arXiv:1811.07490; settings of Tan et al., OpenSTL, 2023. Differs:
+        without ``size`` the peepholes have one weight per channel, for any resolution.
+
+    Example:
+        >>> import torch
+        >>> mim(hidden_channels=8)(torch.rand(1, 4, 1, 32, 32), horizon=2).shape
+        torch.Size([1, 2, 1, 32, 32])
+    """
+    options = {"kernel_size": kernel_size, "norm": norm, "size": _feature_size(size, patch)}
+    _, *upper = _stack(partial(MIMCell, **options), hidden_channels, hidden_channels, layers)
+    bottom = STLSTMCell(in_channels * patch**2, hidden_channels, **options)
+    return _patched([bottom, Difference(hidden_channels), *upper], in_channels, patch)
 
 
 def convlstm(
