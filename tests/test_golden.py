@@ -123,6 +123,15 @@ def cell_mim_block(golden: Golden) -> None:
             golden.expect(**{f"S{step}": s})
 
 
+def cell_motion_gru(golden: Golden) -> None:
+    x, offset, trend = (golden.inputs[name] for name in ("x", "offset", "trend"))
+    n = golden.meta["neighbour"]
+    cell = cells.MotionGRUCell(x.shape[1], x.shape[1], neighbours=n).double()
+    cell.load_state_dict(weights.translate(cell, golden.weights))
+    x, state = cell(x, cells.MotionGRUState(offset, trend))
+    golden.expect(x=x, offset=state.offset, trend=state.trend)
+
+
 def cell_stgru(golden: Golden) -> None:
     t, s = golden.inputs["T"], golden.inputs["S"]
     cell = golden.build(cells.STGRUCell, s.shape[1], t.shape[1], **layer_norm(golden, t.shape[-2:]))
@@ -236,6 +245,7 @@ CHECKS = {
         cell_mau,
         cell_mim_block,
         cell_mim_n,
+        cell_motion_gru,
         cell_stau,
         cell_stgru,
         cell_stlstm,

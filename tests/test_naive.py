@@ -173,6 +173,16 @@ def test_mim(begun: float, options: dict[str, Any]) -> None:
     check(cells.MIMCell, WIDTH, options, twin, begun)
 
 
+@pytest.mark.parametrize("options", [{}, {"neighbours": 5}], ids=name)
+def test_motion_gru(options: dict[str, Any]) -> None:
+    def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:
+        offset, trend = [o for o, _ in state], [d for _, d in state]
+        outputs, offset, trend = naive.run_motion_gru(layers, frames, offset, trend)
+        return outputs, tree_leaves(list(zip(offset, trend, strict=True)))
+
+    check(cells.MotionGRUCell, 3, options, twin)
+
+
 def history(state: Any, tau: int) -> tuple[naive.Grid, naive.Grid]:
     """The states before the first frame, by time and layer."""
     S, T = {}, {}

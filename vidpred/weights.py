@@ -19,6 +19,8 @@ from vidpred.models.predictor import Predictor
 # Our name of a weight, and its name in the authors' (STAU, MAU) and OpenSTL's (PredRNN, ConvLSTM)
 # code. The cells name their convolutions as the references do.
 _REFERENCE_NAMES = [
+    (r"^mask\.", "warp.warp_gate."),
+    (r"^gather\.", "warp.conv."),
     (r"^encoder\.convs\.0\.", "encoders.0.encoder_t_conv-1."),
     (r"^encoder\.convs\.(\d+)\.", lambda m: f"encoders.{m[1]}.encoder_t{int(m[1]) - 1}."),
     (r"^decoder\.convs\.(\d+)\.", r"decoders.\1.c_decoder\1."),

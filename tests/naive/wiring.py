@@ -15,6 +15,7 @@ from naive.convgru import convgru
 from naive.convlstm import convlstm
 from naive.mau import mau
 from naive.mim import mim_block, mim_memory
+from naive.motion_gru import motion_gru
 from naive.parts import Weights
 from naive.stau import stau
 from naive.stgru import stgru
@@ -111,6 +112,17 @@ def run_mim(
         before = frame
         outputs.append(X)
     return outputs, states, M
+
+
+def run_motion_gru(
+    layers: list[Weights], frames: list[Tensor], offset: list[Tensor], trend: list[Tensor]
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    offset, trend, outputs = list(offset), list(trend), []
+    for X in frames:
+        for k, W in enumerate(layers):
+            X, offset[k], trend[k] = motion_gru(W, X, offset[k], trend[k])
+        outputs.append(X)
+    return outputs, offset, trend
 
 
 def run_mau(

@@ -9,6 +9,7 @@ from vidpred.cells.convgru import ConvGRUCell, ConvGRUState
 from vidpred.cells.convlstm import ConvLSTMCell, ConvLSTMState
 from vidpred.cells.mau import MAUCell, MAUState
 from vidpred.cells.mim import Difference, MIMCell, MIMFlow, MIMState, MIMZigzag
+from vidpred.cells.motion_gru import MotionGRUCell, MotionGRUState
 from vidpred.cells.stau import STAUCell
 from vidpred.cells.stgru import STGRUCell, STGRUState
 from vidpred.cells.stlstm import STLSTMCell, STLSTMState
@@ -34,6 +35,8 @@ __all__ = [
     "MIMFlow",
     "MIMState",
     "MIMZigzag",
+    "MotionGRUCell",
+    "MotionGRUState",
     "Remat",
     "STAUCell",
     "STGRUCell",

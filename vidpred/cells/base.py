@@ -131,9 +131,14 @@ def same_channels(cell: str, in_channels: int, hidden_channels: int) -> None:
         )
 
 
+def is_channels_last(x: Tensor) -> bool:
+    """Whether a feature map is laid out channels-last."""
+    return x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+
+
 def zeros(like: Tensor, channels: int) -> Tensor:
     """A zero state with batch, size, dtype, device and layout of ``like`` and other channels."""
     state = like.new_zeros(like.shape[0], channels, *like.shape[2:])
-    if like.dim() == 4 and like.is_contiguous(memory_format=torch.channels_last):
+    if is_channels_last(like):
         state = state.to(memory_format=torch.channels_last)
     return state
