@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vidpred.models import zoo
 
 CONTEXT = 10
-MODELS = ("stau", "mau", "iprnn", "predrnn", "convlstm")
+MODELS = ("stau", "mau", "iprnn", "predrnn", "predrnnpp", "mim", "convlstm")
 Step = Callable[[], None]
 
 
