@@ -53,9 +53,10 @@ class Difference(Cell[ZigzagFlow, DifferenceState]):
         )
 
     def forward(self, flow: ZigzagFlow, state: DifferenceState) -> tuple[MIMFlow, DifferenceState]:
-        (x, m), (before, begun) = flow, state
-        flow_up = MIMFlow(x, m, begun * (x - before), begun)
-        return flow_up, DifferenceState(x, torch.ones_like(begun))
+        before, begun = state
+        x = flow.x.to(before.dtype)
+        risen = MIMFlow(x, flow.m, begun * (x - before), begun)
+        return risen, DifferenceState(x, torch.ones_like(begun))
 
 
 class MIMZigzag(Zigzag):
