@@ -49,6 +49,8 @@ def demo(root: str | None = None, minutes: float = 2.0, output: str = "runs/demo
     Path(output).mkdir(parents=True, exist_ok=True)  # fails now rather than after the training
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
+    # Tensors this small gain little from a second thread, and lose much on a busy machine.
+    torch.set_num_threads(1)
     seed_everything(0, verbose=False)
     data = MovingMNISTData(
         root, batch_size=4, length=CONTEXT_LENGTH + HORIZON, digits=1, canvas=48, test_size=200
