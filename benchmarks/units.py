@@ -255,18 +255,17 @@ def plot(rows: list[dict[str, Any]], curves: dict[str, list[tuple[int, float]]])
     figure = Figure(figsize=(11 if curves else 6, 4.5), layout="constrained")
     axes = figure.subplots(1, 2 if curves else 1, squeeze=False)[0]
     for row in rows:
-        axes[0].scatter(row["unit M"], row["step s"])
-        at = row["unit M"], row["step s"]
-        name = row["unit"].removesuffix("Cell")
-        axes[0].annotate(name, at, xytext=(6, -3), textcoords="offset points")
+        axes[0].scatter(row["unit M"], row["step s"], label=row["unit"].removesuffix("Cell"))
     axes[0].set(xlabel="weights of a unit (2^20)", ylabel="training step (s)")
     axes[0].margins(0.25)
     axes[0].set_ylim(bottom=0)
+    axes[0].legend()
     for unit, points in curves.items():
         axes[1].plot(*zip(*points, strict=True), label=unit.removesuffix("Cell"))
     if curves:
         axes[1].set(xlabel="step", ylabel="validation MSE, sum over a frame", yscale="log")
-        axes[1].legend()
+        axes[1].yaxis.set_major_formatter("{x:.0f}")
+        axes[1].yaxis.set_minor_formatter("{x:.0f}")
     return figure
 
 
