@@ -77,6 +77,7 @@ def main() -> None:
         parser.error(f"--batch-size and --rounds must be at least 1, got {size} and {rounds}")
 
     torch.set_num_threads(1)
+    random.seed(0)
     images = load_digits(arguments.root, "train")
     pixels = images.numpy()
     dataset = MovingMNIST(images, sequences=sys.maxsize)

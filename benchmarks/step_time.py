@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -28,7 +29,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from vidpred.models import zoo
 
 CONTEXT = 10
-MODELS = ("stau", "mau", "iprnn", "predrnn", "predrnnpp", "mim", "convlstm")
+MODELS = [  # the published ones: `stacked` takes a cell first
+    name
+    for name, made in vars(zoo).items()
+    if inspect.isfunction(made)
+    and made.__module__ == zoo.__name__
+    and not name.startswith("_")
+    and name != "stacked"
+]
 Step = Callable[[], None]
 
 

@@ -26,9 +26,9 @@ from vidpred import cells, weights
 from vidpred.models import zoo
 
 
-def is_norm(name: str) -> bool:
-    """Whether a weight is a norm's: it follows a convolution, which is number 0."""
-    return name.endswith((".1.weight", ".1.bias"))
+def is_norm(name: str, dimensions: int) -> bool:
+    """Whether a weight is a layer norm's: after a convolution, which is number 0, and (C, H, W)."""
+    return name.endswith((".1.weight", ".1.bias")) and dimensions == 3
 
 
 class Golden:
@@ -41,7 +41,7 @@ class Golden:
                 group, _, name = key.partition("/")
                 if name:
                     array = file[key]
-                    self.rounded |= is_norm(name) and array.ndim == 3 and array.dtype == "f4"
+                    self.rounded |= is_norm(name, array.ndim) and array.dtype == "f4"
                     self.tensors[group][name] = torch.from_numpy(array).double()
         self.weights, self.inputs, self.outputs = self.tensors.values()
 
@@ -65,7 +65,8 @@ class Golden:
 
 def layer_norm(golden: Golden, size: Any) -> dict[str, Any]:
     """The norm of the weights, and the size of the maps or frames."""
-    return {"norm": "layer" if any(map(is_norm, golden.weights)) else None, "size": tuple(size)}
+    normed = any(is_norm(name, weight.dim()) for name, weight in golden.weights.items())
+    return {"norm": "layer" if normed else None, "size": tuple(size)}
 
 
 def cell_convlstm(golden: Golden) -> None:
@@ -276,10 +277,20 @@ def test_shipped_files_allow_the_strict_tolerance() -> None:
     assert not [path.stem for path in folder.glob("*.npz") if Golden(path).rounded]
 
 
-def test_golden(path: Path) -> None:
+def unit_of(path: Path) -> str | None:
+    """The unit or model of a file, by the longest name that its own begins with."""
     names = [*CHECKS, *MISSING]
     matching = [name for name in names if f"{path.stem}_".startswith(f"{name}_")]
-    unit = max(matching, key=len, default=None)
-    if unit not in CHECKS:
+    return max(matching, key=len, default=None)
+
+
+def test_every_shipped_file_is_checked() -> None:
+    folder = Path(__file__).parent / "golden"
+    assert {unit_of(path) for path in folder.glob("*.npz")} == set(CHECKS)
+
+
+def test_golden(path: Path) -> None:
+    unit = unit_of(path)
+    if unit not in CHECKS:  # only in a folder of the user's
         pytest.skip(f"{path.stem}: vidpred has no such unit or model yet")
     CHECKS[unit](Golden(path))

@@ -51,7 +51,7 @@ def blend(start: Tensor, end: Tensor, gate: Tensor, dtype: torch.dtype) -> Tenso
     return _Blend.apply(start, end, gate, dtype)  # type: ignore[return-value]
 
 
-def remember(memory: Tensor, i: Tensor, f: Tensor, g: Tensor, forget_bias: float) -> Tensor:
+def lstm_memory(memory: Tensor, i: Tensor, f: Tensor, g: Tensor, forget_bias: float) -> Tensor:
     r"""Update the memory of an LSTM: :math:`\sigma(f + b) \odot memory + \sigma(i) \odot \tanh(g)`.
 
     Args:
@@ -64,7 +64,7 @@ def remember(memory: Tensor, i: Tensor, f: Tensor, g: Tensor, forget_bias: float
     Example:
         >>> import torch
         >>> zero, one = torch.zeros(1), torch.ones(1)
-        >>> remember(one, i=zero, f=zero, g=zero, forget_bias=0.0)
+        >>> lstm_memory(one, i=zero, f=zero, g=zero, forget_bias=0.0)
         tensor([0.5000])
     """
     return torch.sigmoid(f + forget_bias) * memory + torch.sigmoid(i) * torch.tanh(g)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vidpred.cells.base import Cell, ConvNorm, Norm, zeros
-from vidpred.cells.gates import remember
+from vidpred.cells.gates import lstm_memory
 from vidpred.cells.wiring import Zigzag, ZigzagFlow
 
 
@@ -88,9 +88,9 @@ class STLSTMCell(Cell[ZigzagFlow, STLSTMState]):
         x_c, x_m, x_o = self.conv_x(x).split([3 * n, 3 * n, n], dim=1)
         h_c, h_o = self.conv_h(h).split([3 * n, n], dim=1)
         i, f, g = (x_c + h_c).chunk(3, dim=1)
-        c = remember(c, i, f, g, self.forget_bias)
+        c = lstm_memory(c, i, f, g, self.forget_bias)
         i, f, g = (x_m + self.conv_m(m)).chunk(3, dim=1)
-        m = remember(m, i, f, g, self.forget_bias)
+        m = lstm_memory(m, i, f, g, self.forget_bias)
         memories = torch.cat([c, m], dim=1)
         o = torch.sigmoid(x_o + h_o + self.conv_o(memories))
         h = (o * torch.tanh(self.conv_last(memories))).to(c.dtype)

@@ -187,7 +187,6 @@ class ForecastTask(LightningModule):
                 f"the checkpoint is of another model: {name} is {found.get(name, 'missing')} there "
                 f"and {own.get(name, 'missing')} in this one ({len(different)} differences)"
             )
-
         then, now = checkpoint.get("optimizer"), self._optimizer_name()
         training = self._trainer is not None and self.trainer.training
         if training and then not in (None, now):
