@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import inspect
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -29,14 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vidpred.models import zoo
 
 CONTEXT = 10
-MODELS = [  # the published ones: `stacked` takes a cell first
-    name
-    for name, made in vars(zoo).items()
-    if inspect.isfunction(made)
-    and made.__module__ == zoo.__name__
-    and not name.startswith("_")
-    and name != "stacked"
-]
+MODELS = [name for name in zoo.__all__ if name != "stacked"]  # `stacked` takes a cell first
 Step = Callable[[], None]
 
 

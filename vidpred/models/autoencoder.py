@@ -90,7 +90,8 @@ class ConvDecoder(Decoder):
     LeakyReLU(0.2) follows every transposed convolution but the last.
 
     Args:
-        hidden_channels: Channels of every feature map.
+        in_channels: Channels of the core's feature map.
+        hidden_channels: Channels of every later feature map.
         out_channels: Channels of a frame.
         upsamplings: How often the sides are doubled.
         recall: Weight of the encoder's feature map of the same size, added after each transposed
@@ -98,17 +99,21 @@ class ConvDecoder(Decoder):
     """
 
     def __init__(
-        self, hidden_channels: int, out_channels: int, upsamplings: int, recall: float = 0.0
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        out_channels: int,
+        upsamplings: int,
+        recall: float = 0.0,
     ) -> None:
         super().__init__()
         self.recall = recall
+        widths = [in_channels] + [hidden_channels] * upsamplings
         self.convs = nn.ModuleList(
-            nn.ConvTranspose2d(
-                hidden_channels, hidden_channels, 3, stride=2, padding=1, output_padding=1
-            )
-            for _ in range(upsamplings)
+            nn.ConvTranspose2d(width, hidden_channels, 3, stride=2, padding=1, output_padding=1)
+            for width in widths[:-1]
         )
-        self.to_frame = nn.Conv2d(hidden_channels, out_channels, 1)
+        self.to_frame = nn.Conv2d(widths[-1], out_channels, 1)
 
     def forward(self, x: Tensor, features: Sequence[Tensor]) -> Tensor:
         if not self.convs:

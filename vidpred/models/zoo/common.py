@@ -1,0 +1,27 @@
+"""What the models' settings share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Size = tuple[int, int] | None
+
+
+def stack_of(
+    cell: Callable[[int, int], Any], in_channels: int, hidden_channels: int, layers: int
+) -> list[Any]:
+    """Units from bottom to top, the lowest with the width of what enters."""
+    if layers < 1:
+        raise ValueError(f"a predictor needs at least one layer, got layers={layers}")
+    widths = [in_channels] + [hidden_channels] * (layers - 1)
+    return [cell(width, hidden_channels) for width in widths]
+
+
+def feature_size(size: Size, stride: int) -> Size:
+    """The size of a feature map, for frames of ``size``."""
+    if size is None or stride < 1:  # the encoder refuses such a stride
+        return None
+    if not isinstance(size, Sequence) or len(size) != 2:
+        raise ValueError(f"size is (height, width) of a frame, got {size}")
+    return -(-size[0] // stride), -(-size[1] // stride)

@@ -1,0 +1,174 @@
+"""Models that fold patches of a frame into channels, with the papers' settings as defaults."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from vidpred.cells import (
+    CausalLSTMCell,
+    ConvLSTMCell,
+    Difference,
+    GHUCell,
+    MIMCell,
+    STLSTMCell,
+)
+from vidpred.cells.base import Norm
+from vidpred.models.autoencoder import PatchDecoder, PatchEncoder
+from vidpred.models.predictor import Predictor
+from vidpred.models.zoo.common import Size, feature_size, stack_of
+
+
+def convlstm(
+    in_channels: int = 1,
+    hidden_channels: int = 128,
+    layers: int = 4,
+    *,
+    kernel_size: int = 5,
+    patch: int = 4,
+    forget_bias: float = 1.0,
+    norm: Norm = None,
+    size: Size = None,
+) -> Predictor:
+    """A stack of ConvLSTMs on folded patches, the baseline of every later paper.
+
+    Args:
+        in_channels: Channels of a frame.
+        hidden_channels: Channels of every state.
+        layers: How many units.
+        kernel_size: Odd width of the units' kernels.
+        patch: Side of the squares that are folded into channels, in pixels.
+        forget_bias: Constant in the units' forget gate (0 in OpenSTL's weights).
+        norm: The units' norm: ``"group"``, ``"layer"`` (needs ``size``) or ``None`` (published).
+        size: (H, W) of a frame, for ``norm="layer"``.
+
+    Reference:
+        Shi et al., NeurIPS 2015, arXiv:1506.04214; settings of Tan et al., OpenSTL, 2023.
+
+    Example:
+        >>> import torch
+        >>> convlstm(hidden_channels=8)(torch.rand(1, 4, 1, 32, 32), horizon=2).shape
+        torch.Size([1, 2, 1, 32, 32])
+    """
+    cell = partial(
+        ConvLSTMCell,
+        kernel_size=kernel_size,
+        forget_bias=forget_bias,
+        norm=norm,
+        size=feature_size(size, patch),
+    )
+    cells = stack_of(cell, in_channels * patch**2, hidden_channels, layers)
+    return patched(cells, in_channels, patch)
+
+
+def predrnn(
+    in_channels: int = 1,
+    hidden_channels: int = 128,
+    layers: int = 4,
+    *,
+    kernel_size: int = 5,
+    patch: int = 4,
+    norm: Norm = None,
+    size: Size = None,
+) -> Predictor:
+    """PredRNN: a zigzag of ST-LSTMs on folded patches.
+
+    Args:
+        in_channels: Channels of a frame.
+        hidden_channels: Channels of every state.
+        layers: How many units.
+        kernel_size: Odd width of the units' kernels.
+        patch: Side of the squares that are folded into channels, in pixels.
+        norm: The units' norm: ``"group"``, ``"layer"`` (needs ``size``) or ``None`` (published).
+        size: (H, W) of a frame, for ``norm="layer"``.
+
+    Reference:
+        Wang et al., NeurIPS 2017.
+
+    Example:
+        >>> import torch
+        >>> predrnn(hidden_channels=8)(torch.rand(1, 4, 1, 32, 32), horizon=2).shape
+        torch.Size([1, 2, 1, 32, 32])
+    """
+    cell = partial(STLSTMCell, kernel_size=kernel_size, norm=norm, size=feature_size(size, patch))
+    cells = stack_of(cell, in_channels * patch**2, hidden_channels, layers)
+    return patched(cells, in_channels, patch)
+
+
+def predrnnpp(
+    in_channels: int = 1,
+    hidden_channels: int = 128,
+    layers: int = 4,
+    *,
+    kernel_size: int = 5,
+    patch: int = 4,
+    norm: Norm = None,
+    size: Size = None,
+) -> Predictor:
+    """PredRNN++: a zigzag of causal LSTMs on folded patches, a gradient highway above the first.
+
+    Args:
+        in_channels: Channels of a frame.
+        hidden_channels: Channels of every state.
+        layers: How many causal LSTMs.
+        kernel_size: Odd width of the units' kernels.
+        patch: Side of the squares that are folded into channels, in pixels.
+        norm: The units' norm: ``"group"``, ``"layer"`` (needs ``size``) or ``None`` (published).
+        size: (H, W) of a frame, for ``norm="layer"``.
+
+    Reference:
+        Wang et al., ICML 2018, arXiv:1804.06300; settings of Tan et al., OpenSTL, 2023.
+
+    Example:
+        >>> import torch
+        >>> predrnnpp(hidden_channels=8)(torch.rand(1, 4, 1, 32, 32), horizon=2).shape
+        torch.Size([1, 2, 1, 32, 32])
+    """
+    options = {"kernel_size": kernel_size, "norm": norm, "size": feature_size(size, patch)}
+    cell = partial(CausalLSTMCell, **options)
+    bottom, *upper = stack_of(cell, in_channels * patch**2, hidden_channels, layers)
+    highway = GHUCell(hidden_channels, hidden_channels, **options)
+    return patched([bottom, highway, *upper], in_channels, patch)
+
+
+def mim(
+    in_channels: int = 1,
+    hidden_channels: int = 128,
+    layers: int = 4,
+    *,
+    kernel_size: int = 5,
+    patch: int = 4,
+    norm: Norm = None,
+    size: Size = None,
+) -> Predictor:
+    """MIM: a zigzag of MIM units above an ST-LSTM, on folded patches.
+
+    Args:
+        in_channels: Channels of a frame.
+        hidden_channels: Channels of every state.
+        layers: How many units, the ST-LSTM included.
+        kernel_size: Odd width of the units' kernels.
+        patch: Side of the squares that are folded into channels, in pixels.
+        norm: The units' norm: ``"group"``, ``"layer"`` (needs ``size``) or ``None`` (published).
+        size: (H, W) of a frame, for ``norm="layer"`` and for peepholes of the published form.
+
+    Reference:
+        Wang et al., CVPR 2019, arXiv:1811.07490; settings of Tan et al., OpenSTL, 2023. Differs:
+        without ``size`` the peepholes have one weight per channel, for any resolution.
+
+    Example:
+        >>> import torch
+        >>> mim(hidden_channels=8)(torch.rand(1, 4, 1, 32, 32), horizon=2).shape
+        torch.Size([1, 2, 1, 32, 32])
+    """
+    options = {"kernel_size": kernel_size, "norm": norm, "size": feature_size(size, patch)}
+    _, *upper = stack_of(partial(MIMCell, **options), hidden_channels, hidden_channels, layers)
+    bottom = STLSTMCell(in_channels * patch**2, hidden_channels, **options)
+    return patched([bottom, Difference(hidden_channels), *upper], in_channels, patch)
+
+
+def patched(cells: list[Any], in_channels: int, patch: int) -> Predictor:
+    """A predictor of units that see a frame as folded patches."""
+    core = cells[0].wiring(cells)
+    decoder = PatchDecoder(core.hidden_channels, in_channels, patch)
+    return Predictor(PatchEncoder(in_channels, patch), core, decoder)
