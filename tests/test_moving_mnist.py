@@ -98,6 +98,15 @@ def test_an_item_is_the_same_alone_in_a_batch_and_in_another_order(images: torch
     assert torch.equal(MovingMNIST(images, length=9)[13], batch[13])
 
 
+def test_sequences_planned_ahead_are_those_asked_for_alone(images: torch.Tensor):
+    dataset = MovingMNIST(images, length=3, sequences=1000)
+    batches = [range(0, 8), range(8, 16), range(250, 270), range(4, 12), range(0, 700)]
+    for batch in [*batches, range(995, 1000), range(990, 1000, 2)]:
+        alone = MovingMNIST(images, length=3, sequences=1000)
+        expected = torch.stack([alone[index] for index in batch])
+        assert torch.equal(dataset.__getitems__(batch), expected)
+
+
 def test_a_longer_sequence_goes_on_where_a_shorter_one_stops(images: torch.Tensor):
     short, long = MovingMNIST(images, length=6), MovingMNIST(images, length=15)
     assert torch.equal(long[4][:6], short[4])
@@ -168,10 +177,10 @@ def test_trajectories_equal_the_loop_over_steps():
 
 
 def test_the_brighter_pixel_shows():
-    pair = torch.tensor([[[[10, 200]], [[50, 60]]]], dtype=torch.uint8)  # (1, 2, 1, 2)
-    left = torch.tensor([[[0, 1], [1, 0]]])
-    frames = render(pair, torch.zeros_like(left), left, (1, 3))
-    assert frames.flatten(1).tolist() == [[10, 200, 60, 50, 60, 200]]
+    pair = np.array([[[[10, 200]], [[50, 60]]]], np.uint8)  # (1, 2, 1, 2)
+    left = np.array([[[0, 1], [1, 0]]])
+    frames = render(pair, left, (1, 3))
+    assert frames.reshape(1, 6).tolist() == [[10, 200, 60, 50, 60, 200]]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from vidpred.random import uniform
 
 _STEP = 0.1  # way covered in a step, as a share of the free span
-_BLOCK = 256  # frames drawn at once
+_AHEAD = 256  # sequences planned at once: more would leave the cache
 
 
 def trajectory(start: np.ndarray, angle: np.ndarray, length: int) -> np.ndarray:
@@ -45,48 +45,47 @@ def trajectory(start: np.ndarray, angle: np.ndarray, length: int) -> np.ndarray:
         crossing = np.ceil(1 / speed)  # steps from wall to wall, the last one cut short
         since, period = step - arrival, 2 * crossing
         phase = since - period * np.floor(since / period)  # `%` takes far longer
-        bouncing = np.where(phase < crossing, 1 - phase * speed, (phase - crossing) * speed)
+        bouncing = np.maximum(1 - phase * speed, (phase - crossing) * speed)
     position = np.where(step < arrival, start + step * speed, bouncing)
     return np.where(rising, position, 1 - position)
 
 
-def render(images: Tensor, top: Tensor, left: Tensor, canvas: tuple[int, int]) -> Tensor:
+def render(images: np.ndarray, corner: np.ndarray, canvas: tuple[int, int]) -> np.ndarray:
     """Draw moving images on a black canvas; where they overlap the brighter pixel shows.
 
     Args:
         images: uint8 `(B, N, h, w)`, the N images of each sequence.
-        top: int64 `(B, N, T)`, first row of each image in each frame, in [0, H - h].
-        left: int64 `(B, N, T)`, first column, in [0, W - w].
+        corner: int64 `(B, N, T)`, the pixel of each frame that the first pixel of each image is
+            drawn on, counted row by row; no image may leave the canvas.
         canvas: Height H and width W of the frames.
 
     Returns:
         uint8 `(B, T, 1, H, W)`.
 
     Example:
-        >>> dot = torch.full((1, 1, 1, 1), 255, dtype=torch.uint8)
-        >>> column = torch.tensor([[[0, 2]]])
-        >>> render(dot, torch.zeros_like(column), column, (1, 3)).flatten(2)
-        tensor([[[255,   0,   0],
-                 [  0,   0, 255]]], dtype=torch.uint8)
+        >>> dot = np.full((1, 1, 1, 1), 255, np.uint8)
+        >>> render(dot, np.array([[[0, 2]]]), (1, 3)).squeeze()
+        array([[255,   0,   0],
+               [  0,   0, 255]], dtype=uint8)
     """
-    batch, number, h, w = images.shape
-    height, width = canvas
-    # Each image lies once in a strip of zeros, its rows a canvas width apart. A frame that shows
-    # it at (top, left) is then one contiguous piece of the strip: drawing is a plain copy.
-    offset = (height - h) * width + (width - w)
-    strips = images.new_zeros(batch, number, offset + height * width)
-    strips[..., offset : offset + h * width].unflatten(-1, (h, width))[..., :w] = images
-    pieces = strips.flatten().unfold(0, height * width, 1)
-    first = torch.arange(batch * number).view(batch, number, 1) * strips.shape[-1] + offset
-    starts = (first - top * width - left).transpose(0, 1).flatten(1)  # (N, B * T)
-
-    frames = torch.index_select(pieces, 0, starts[0])
-    # The others block by block: a second buffer as large as the first would leave the cache.
-    blocks = zip(frames.split(_BLOCK), starts[1:].split(_BLOCK, dim=1), strict=True)
-    for target, start in blocks:
-        for other in start:
-            torch.maximum(target, torch.index_select(pieces, 0, other), out=target)
-    return frames.view(batch, -1, 1, height, width)
+    batch, number, length = corner.shape
+    (h, w), (height, width) = images.shape[2:], canvas
+    # With its rows a canvas width apart, an image is one contiguous piece of a frame: drawing is a
+    # plain copy. (NumPy's: torch will not write to pieces that overlap.)
+    piece = (h - 1) * width + w
+    wide = np.zeros((batch, number, 1, h, width), np.uint8)
+    wide[..., :w] = images[:, :, None]
+    wide = wide.reshape(batch, number, 1, h * width)[..., :piece]
+    frames = np.zeros((batch, length, 1, height, width), np.uint8)
+    shape = (frames.size - piece + 1, piece)
+    pieces = np.ndarray(shape, np.uint8, buffer=frames, strides=(1, 1))
+    frame = np.arange(0, frames.size, height * width).reshape(batch, 1, length)
+    start = corner + frame
+    pieces[start[:, 0]] = wide[:, 0]
+    for n in range(1, number):
+        drawn = pieces[start[:, n]]
+        pieces[start[:, n]] = np.maximum(drawn, wide[:, n], out=drawn)
+    return frames
 
 
 class MovingMNIST(Dataset[Tensor]):
@@ -149,6 +148,7 @@ class MovingMNIST(Dataset[Tensor]):
         self.sequences = sequences
         self.seed = seed
         self.stream = stream
+        self._ahead = range(0), (np.empty(0), np.empty(0))
 
     def __len__(self) -> int:
         return self.sequences
@@ -158,17 +158,35 @@ class MovingMNIST(Dataset[Tensor]):
 
     def __getitems__(self, indices: Sequence[int]) -> Tensor:
         """Sequences `indices` as one tensor, uint8 `(B, T, 1, H, W)`."""
-        for index in indices:
+        for index in (min(indices), max(indices)):
             if not 0 <= operator.index(index) < self.sequences:
                 raise IndexError(f"sequence {index} of {self.sequences}: count from 0")
+        chosen, corner = self._planned(list(indices))
+        images = self.images.numpy().take(chosen, axis=0)
+        return torch.from_numpy(render(images, corner, self.canvas))
+
+    def _planned(self, indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """The plan of some sequences; of sequences in a row, many are planned at once and kept."""
+        first, count = indices[0], len(indices)
+        if count == 1 or indices != list(range(first, first + count)):
+            return self._plan(indices)
+        kept, (chosen, corner) = self._ahead
+        if first < kept.start or first + count > kept.stop:
+            kept = range(first, min(first + max(count, _AHEAD), self.sequences))
+            chosen, corner = self._plan(kept)
+            self._ahead = kept, (chosen, corner)
+        part = slice(first - kept.start, first - kept.start + count)
+        return chosen[part], corner[part]
+
+    def _plan(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Which images are in each sequence, `(B, N)`, and their way, `(B, N, T)`: see `render`."""
         draw = uniform(self.seed, self.stream, torch.tensor(indices), shape=(self.digits, 4))
         draw = draw.double().numpy()
-        chosen = torch.from_numpy((draw[..., 0] * len(self.images)).astype(np.int64))
-        images = self.images.index_select(0, chosen.flatten()).unflatten(0, chosen.shape)
+        chosen = (draw[..., 0] * len(self.images)).astype(np.int64)
         path = trajectory(draw[..., 1:3], draw[..., 3] * (2 * np.pi), self.length)
         free = np.subtract(self.canvas, self.images.shape[1:])[:, None]
-        top, left = torch.from_numpy((path * free).astype(np.int64)).unbind(dim=-2)
-        return render(images, top, left, self.canvas)
+        top, left = np.moveaxis((path * free).astype(np.int64), -2, 0)
+        return chosen, top * self.canvas[1] + left
 
 
 class FixedMovingMNIST(Dataset[Tensor]):
