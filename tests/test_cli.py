@@ -211,6 +211,10 @@ BAD = {
     "argument": ("--modell.x 3", "unrecognized arguments: --modell.x"),
     "type": ("--trainer.max_steps many", r"trainer\.max_steps: .*many"),
     "nested type": ("--model.predictor.layers two", r"model\.predictor\.layers: .*two"),
+    "optimiser's type": (
+        "--model.optimizer.lr abc",
+        r"model\.optimizer\.lr: Expected a <class 'float'>; expected module\.Class, got abc$",
+    ),
     "value": ("--model.predictor.layers 0", "layers=0"),
     "schedule": ("--model.sampling.start 2", r"start is a probability in \[0, 1\], got 2"),
     "unit": (f"{CELL} vidpred.cells.NoCell", r"cell: .*'NoCell'; expected one of .*STGRUCell"),

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -326,3 +327,11 @@ class Empty(Numbers):
 def test_bad_arguments(make, match: str):
     with pytest.raises(ValueError, match=match):
         make()
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_clips_of_different_shapes_are_no_batch(num_workers: int):
+    clips: Any = [torch.zeros(5, 1, 8, 8), torch.zeros(4, 1, 8, 8)]
+    loader = ResumableLoader(clips, batch_size=2, num_workers=num_workers)
+    with pytest.raises(ValueError, match=r"differ in shape: \[\(4, 1, 8, 8\), \(5, 1, 8, 8\)\]"):
+        next(iter(loader))

@@ -144,8 +144,8 @@ def one_line(message: str) -> str:
 
 
 _FRAME = re.compile(
-    r"""^[\s-]*(Parser\ key\ "[^"]+":|Problem\ with\ given\ class_path\ '[^']+':
-    |Type\ \S*Callable.*?expects\ a\ function\ or\ a\ callable\ class:)?
+    r"""^[\s-]*((Parser\ key\ "[^"]+":|Problem\ with\ given\ class_path\ '[^']+':
+    |Type\ \S*Callable.*?expects\ a\ function\ or\ a\ callable\ class:)\s*)*
     |\.+\ Got\ value:\ Namespace.*""",
     re.VERBOSE,
 )

@@ -186,7 +186,14 @@ def _fetch(
 
 def _collate(batch: Any) -> Any:
     # A data set that made the whole batch at once returns it as a tensor: nothing is left to stack.
-    return default_collate(batch) if isinstance(batch, list) else batch
+    if not isinstance(batch, list):
+        return batch
+    shapes = {tuple(clip.shape) for clip in batch if isinstance(clip, torch.Tensor)}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"clips of a batch differ in shape: {sorted(shapes)}; cut them to one length and size"
+        )
+    return default_collate(batch)
 
 
 def _place(trainer: Trainer | None) -> tuple[int, int]:

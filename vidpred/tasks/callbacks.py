@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class PredictionWriter(Callback):
 
     Every batch becomes one float32 array ``(B, horizon, C, H, W)``, batch 3 of process 0 the file
     ``0-00003.npy``. The first clip is also drawn as ``prediction.png`` and ``prediction.gif``.
-    Each file is written whole or not at all.
+    Each file is written whole or not at all. What an earlier run wrote there is replaced.
 
     Example:
         >>> trainer = Trainer(callbacks=[PredictionWriter()], logger=False)
@@ -77,6 +78,7 @@ class PredictionWriter(Callback):
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._folder = run_folder(trainer) / "predictions"
+        self._written: set[Path] = set()
 
     def on_predict_batch_end(
         self,
@@ -87,15 +89,21 @@ class PredictionWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        name = f"{trainer.global_rank}-{batch_idx:05d}.npy"
-        with replacing(self._folder / name) as temporary:
+        path = self._folder / f"{trainer.global_rank}-{batch_idx:05d}.npy"
+        with replacing(path) as temporary:
             np.save(temporary, outputs.float().cpu().numpy())
+        self._written.add(path)
         if batch_idx == 0 and trainer.is_global_zero:
             clip = _first(batch, outputs)
             visual.save_figure(visual.filmstrip(*clip), self._folder / "prediction.png")
             visual.gif(*clip, self._folder / "prediction.gif")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Batches of an earlier, longer run would pass for batches of this one.
+        for path in set(self._folder.glob("*.npy")) - self._written:
+            batch = re.fullmatch(r"(\d+)-\d{5}\.npy", path.name)
+            if batch and int(batch[1]) % trainer.world_size == trainer.global_rank:
+                path.unlink()
         pl_module.print(f"predictions: {self._folder}")
 
 
