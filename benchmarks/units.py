@@ -25,11 +25,11 @@ from typing import Any
 
 import torch
 from common import interleaved, machine, peak_memory, table, write_rows
+from costs import counted, multiply_adds, weights_of
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from matplotlib.figure import Figure
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from vidpred import cells, visual
 from vidpred.data import MovingMNISTData
@@ -115,17 +115,15 @@ def size_and_work(
     arguments: argparse.Namespace, unit: str, predictor: Predictor, device: str
 ) -> dict[str, Any]:
     cell = getattr(cells, unit)(arguments.hidden, arguments.hidden)
-    alone = cell.wiring([cell])
     side = arguments.size // predictor.encoder.stride
-    features = torch.rand(1, arguments.hidden, side, side)
     frame = torch.rand(1, 1, arguments.size, arguments.size, device=device)
     state = predictor.init_state(frame)
     return {
         "unit": unit,
-        "unit M": sum(weight.numel() for weight in cell.parameters() if weight.dim() == 4) / 2**20,
+        "unit M": weights_of(cell) / 2**20,
         "trainable": sum(p.numel() for p in predictor.parameters() if p.requires_grad),
-        "unit MMAC": work(lambda: alone(features, alone.init_state(features))) / 1e6,
-        "frame GMAC": work(lambda: predictor.step(frame, state)) / 1e9,
+        "unit MMAC": multiply_adds(cell, arguments.hidden, side) / 1e6,
+        "frame GMAC": counted(lambda: predictor.step(frame, state)) / 1e9,
     }
 
 
@@ -161,13 +159,6 @@ def two_steps(arguments: argparse.Namespace, unit: str, device: str) -> None:
     step = training_step(arguments, build(arguments, unit).to(device), device)
     step()
     step()
-
-
-def work(run: Callable[[], Any]) -> float:
-    """Multiply-adds of the convolutions in a call."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        run()
-    return counter.get_total_flops() / 2
 
 
 class Curve(Callback):

@@ -106,6 +106,15 @@ def test_units_are_found() -> None:
 
 
 @unit_law
+def test_the_docstring_holds_what_the_gallery_shows(unit: type[Cell]) -> None:
+    described = inspect.getdoc(unit) or ""
+    order = [".. math::", "Stays:", "Rises:", "Wiring:", "\nArgs:", "\nReference:", "\nExample:"]
+    places = [described.find(part) for part in order]
+    assert -1 not in places
+    assert places == sorted(places)
+
+
+@unit_law
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 def test_state_keeps_structure_shape_and_dtype(unit: type[Cell], dtype: torch.dtype) -> None:
     core = wired(unit).to(dtype)
