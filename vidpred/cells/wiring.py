@@ -50,17 +50,17 @@ class Stack(Cell[Any, tuple[Any, ...]]):
 
 
 class ZigzagFlow(NamedTuple):
-    """What rises in a zigzag: the features ``x`` and the spatiotemporal memory ``m``."""
+    """What rises in a zigzag: the features ``x`` and the memory ``m``, a map or more than one."""
 
     x: Tensor
-    m: Tensor
+    m: Any
 
 
 class ZigzagState(NamedTuple):
     """What stays in a zigzag: the cells' states, and ``m`` on its way to the bottom cell."""
 
     cells: tuple[Any, ...]
-    m: Tensor
+    m: Any
 
 
 class Zigzag(Cell[Tensor, ZigzagState]):
