@@ -93,6 +93,17 @@ def test_colour_patches_are_reordered() -> None:
     )
 
 
+def test_weights_for_other_colours_are_refused() -> None:
+    grey, coloured = (zoo.convlstm(c, hidden_channels=4, layers=1, patch=2) for c in (1, 3))
+    theirs = {
+        name.replace("core.cells", "cell_list").replace("decoder.to_patches", "conv_last"): weight
+        for name, weight in grey.state_dict().items()
+    }
+    grey.load_state_dict(weights.translate(grey, theirs))
+    with pytest.raises(ValueError, match="weights of another model"):
+        weights.translate(coloured, theirs)
+
+
 class Trap:
     def __reduce__(self) -> tuple[Any, ...]:
         return print, ("executed",)

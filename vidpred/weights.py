@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from vidpred.cells import Difference, GHUCell, MIMCell
 from vidpred.files import replacing
-from vidpred.models.autoencoder import PatchEncoder
 from vidpred.models.predictor import Predictor
 
 # Our name of a weight, and its name in the authors' (STAU, MAU) and OpenSTL's (PredRNN, ConvLSTM)
@@ -32,6 +31,9 @@ _CELL = r"core\.(?:stack\.)?cells\.(\d+)"
 _UNUSED = re.compile(
     r"^(((cell_list|stlstm_layer_diff)\.\d+\.)?conv_(o|last)|merge|conv_last_sr)\."
 )
+# Weights whose inputs, and whose outputs, are folded patches of a frame.
+_FROM_PATCHES = re.compile(r"cells\.0\.conv_x\.0\.weight$")
+_TO_PATCHES = re.compile(r"^decoder\.to_patches\.")
 
 
 def save(module: nn.Module, path: str | Path) -> None:
@@ -105,14 +107,14 @@ def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, T
     used = set(names.values())
     left = {name for name in reference if name not in used and not _UNUSED.match(name)}
     ours |= {name: reference[name] for name in left}
-    if isinstance(module, Predictor) and isinstance(module.encoder, PatchEncoder):
-        p = module.encoder.stride
-        for name in ours:
-            if re.search(r"cells\.0\.conv_x\.0\.weight$", name):
-                ours[name] = rearrange(ours[name], "o (p q c) h w -> o (c p q) h w", p=p, q=p)
-            elif name == "decoder.to_patches.weight":
-                ours[name] = rearrange(ours[name], "(p q c) i h w -> (c p q) i h w", p=p, q=p)
     _check(module, ours)
+    if isinstance(module, Predictor) and (p := module.encoder.patch) > 1:
+        for name in ours:
+            if _FROM_PATCHES.search(name):
+                order = "o (p q c) h w -> o (c p q) h w"
+                ours[name] = rearrange(ours[name], order, p=p, q=p)
+            if _TO_PATCHES.search(name):
+                ours[name] = rearrange(ours[name], "(p q c) ... -> (c p q) ...", p=p, q=p)
     return ours
 
 

@@ -18,10 +18,12 @@ class Encoder(nn.Module, abc.ABC):
         in_channels: Channels of a frame.
         stride: The sides of a frame must be multiples of it (the predictor pads); the coarsest
             feature map is smaller by this factor.
+        patch: Side of the squares of pixels that are folded into channels, 1 for none.
     """
 
     in_channels: int
     stride: int
+    patch: int = 1
 
     @abc.abstractmethod
     def forward(self, frames: Tensor) -> list[Tensor]:
@@ -44,12 +46,13 @@ class Decoder(nn.Module, abc.ABC):
 
 
 class ConvEncoder(Encoder):
-    """A 1x1 convolution and ``downsamplings`` stride-2 3x3 convolutions, all with LeakyReLU(0.2).
+    """A 1x1 convolution and ``downsamplings`` stride-2 3x3 convolutions, all with LeakyReLU.
 
     Args:
         in_channels: Channels of a frame.
         hidden_channels: Channels of every feature map.
         downsamplings: How often the sides are halved.
+        slope: Of the LeakyReLU below zero; 0 makes it a ReLU.
 
     Example:
         >>> import torch
@@ -57,7 +60,9 @@ class ConvEncoder(Encoder):
         [(2, 8, 32, 24), (2, 8, 16, 12), (2, 8, 8, 6)]
     """
 
-    def __init__(self, in_channels: int, hidden_channels: int, downsamplings: int) -> None:
+    def __init__(
+        self, in_channels: int, hidden_channels: int, downsamplings: int, slope: float = 0.2
+    ) -> None:
         super().__init__()
         if downsamplings < 0:
             raise ValueError(f"downsamplings must be 0 or more, got {downsamplings}")
@@ -65,6 +70,7 @@ class ConvEncoder(Encoder):
             raise ValueError(f"a frame has at least one channel, got in_channels={in_channels}")
         self.in_channels = in_channels
         self.stride = 2**downsamplings
+        self.slope = slope
         self.convs = nn.ModuleList(
             [nn.Conv2d(in_channels, hidden_channels, 1)]
             + [
@@ -79,7 +85,7 @@ class ConvEncoder(Encoder):
         frames = frames.clone(memory_format=torch.channels_last)
         features = []
         for conv in self.convs:
-            frames = F.leaky_relu(conv(frames), 0.2, inplace=True)
+            frames = F.leaky_relu(conv(frames), self.slope, inplace=True)
             features.append(frames)
         return features
 
@@ -87,7 +93,7 @@ class ConvEncoder(Encoder):
 class ConvDecoder(Decoder):
     """``upsamplings`` stride-2 3x3 transposed convolutions, then a 1x1 convolution to the frame.
 
-    LeakyReLU(0.2) follows every transposed convolution but the last.
+    A LeakyReLU follows every transposed convolution but the last.
 
     Args:
         in_channels: Channels of the core's feature map.
@@ -96,6 +102,7 @@ class ConvDecoder(Decoder):
         upsamplings: How often the sides are doubled.
         recall: Weight of the encoder's feature map of the same size, added after each transposed
             convolution (skip connection); 0 for none.
+        slope: Of the LeakyReLU below zero; 0 makes it a ReLU.
     """
 
     def __init__(
@@ -105,9 +112,11 @@ class ConvDecoder(Decoder):
         out_channels: int,
         upsamplings: int,
         recall: float = 0.0,
+        slope: float = 0.2,
     ) -> None:
         super().__init__()
         self.recall = recall
+        self.slope = slope
         widths = [in_channels] + [hidden_channels] * upsamplings
         self.convs = nn.ModuleList(
             nn.ConvTranspose2d(width, hidden_channels, 3, stride=2, padding=1, output_padding=1)
@@ -119,7 +128,7 @@ class ConvDecoder(Decoder):
         if not self.convs:
             return self.to_frame(x)
         for i, conv in enumerate(self.convs[:-1]):
-            x = F.leaky_relu(conv(x), 0.2, inplace=True)
+            x = F.leaky_relu(conv(x), self.slope, inplace=True)
             if self.recall:
                 x = x.add(features[-2 - i], alpha=self.recall)
         # Nothing non-linear stands between the last two convolutions: their product gives the same
@@ -147,7 +156,7 @@ class PatchEncoder(Encoder):
         if patch < 1:
             raise ValueError(f"patch must be at least 1 pixel, got {patch}")
         self.in_channels = in_channels
-        self.stride = patch
+        self.stride = self.patch = patch
 
     def forward(self, frames: Tensor) -> list[Tensor]:
         return [F.pixel_unshuffle(frames, self.stride)]
