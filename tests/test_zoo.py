@@ -215,12 +215,27 @@ def test_any_unit_makes_a_model(unit: Any) -> None:
 
 
 @any_model
+def test_every_parameter_of_a_model_receives_a_gradient(name: str) -> None:
+    torch.manual_seed(0)
+    model = MODELS[name](hidden_channels=4, layers=2)
+    side = 4 * model.encoder.stride
+    frames = torch.rand(2, 5, 1, side, side)
+    model.rollout(frames, torch.zeros(2, 4, dtype=torch.bool)).square().sum().backward()
+    for label, parameter in model.named_parameters():
+        assert parameter.grad is not None, label
+        assert parameter.grad.isfinite().all(), label
+        assert parameter.grad.any(), label
+
+
+@any_model
 def test_layer_norm_ties_a_model_to_its_size(name: str) -> None:
-    model = MODELS[name](hidden_channels=4, layers=2, norm="layer", size=(30, 22))
+    stride = MODELS[name](hidden_channels=4, layers=2).encoder.stride
+    size = (8 * stride - 2, 6 * stride - 2)
+    model = MODELS[name](hidden_channels=4, layers=2, norm="layer", size=size)
     with torch.no_grad():
-        assert model(torch.rand(1, 2, 1, 30, 22), horizon=1).shape == (1, 1, 1, 30, 22)
+        assert model(torch.rand(1, 2, 1, *size), horizon=1).shape == (1, 1, 1, *size)
         with pytest.raises(ValueError, match=r"size \(8, 6\), got \(8, 7\)"):
-            model(torch.rand(1, 2, 1, 30, 28), horizon=1)
+            model(torch.rand(1, 2, 1, size[0], 7 * stride), horizon=1)
 
 
 @pytest.mark.parametrize("recall", [0.0, 1.0, 0.3])
