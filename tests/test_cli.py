@@ -76,9 +76,8 @@ def test_examples_run(file, tmp_path):
 
 def test_examples_differ_in_the_predictor_alone():
     contents = [yaml.safe_load(file.read_text()) for file in EXAMPLES]
-    assert {"stgru", "stau", "mau", "iprnn", "predrnn", "predrnnpp", "mim", "convlstm"} <= {
-        f.stem for f in EXAMPLES
-    }
+    names = {"stgru", "stau", "mau", "iprnn", "predrnn", "predrnnpp", "mim", "convlstm", "strpm"}
+    assert names <= {f.stem for f in EXAMPLES}
     for file, content in zip(EXAMPLES, contents, strict=True):
         del content["model"]["init_args"]["predictor"]
         assert content["trainer"].pop("default_root_dir") == f"runs/moving_mnist/{file.stem}"

@@ -135,6 +135,16 @@ def cell_motion_gru(golden: Golden) -> None:
     golden.expect(x=x, offset=state.offset, trend=state.trend)
 
 
+def cell_strpm(golden: Golden) -> None:
+    t, s, o, h, m = (golden.inputs[name] for name in ("T_in", "S_in", "O_in", "H", "M"))
+    past_c, past_m = golden.inputs["C_history"], golden.inputs["M_history"]
+    norm = layer_norm(golden, h.shape[-2:])
+    cell = golden.build(cells.RPMCell, 3 * h.shape[1], h.shape[1], tau=len(past_c), **norm)
+    # The file's M is not the last of its history, as it is in a sequence: the equations alone.
+    h, o, c, m = cell.update(torch.cat([t, s, o], dim=1), h, m, past_c.unbind(), past_m.unbind())
+    golden.expect(H=h, O=o, C=c, M=m)
+
+
 def cell_stgru(golden: Golden) -> None:
     t, s = golden.inputs["T"], golden.inputs["S"]
     cell = golden.build(cells.STGRUCell, s.shape[1], t.shape[1], **layer_norm(golden, t.shape[-2:]))
@@ -242,6 +252,21 @@ def model_stau(golden: Golden) -> None:
     conv_model(golden, zoo.stau, "theta")
 
 
+def model_strpm(golden: Golden) -> None:
+    frames = golden.inputs["frames"]
+    model = golden.build(
+        zoo.strpm,
+        frames.shape[2],
+        golden.meta["hidden"],
+        golden.meta["layers"],
+        golden.meta["downsamplings"],
+        patch=golden.meta.get("patch", 1),
+        tau=golden.meta["tau"],
+        **layer_norm(golden, frames.shape[-2:]),
+    )
+    golden.expect(frames=run_model(golden, model, frames))
+
+
 CHECKS = {
     check.__name__: check
     for check in (
@@ -255,12 +280,14 @@ CHECKS = {
         cell_stau,
         cell_stgru,
         cell_stlstm,
+        cell_strpm,
         model_convlstm,
         model_mau,
         model_mim,
         model_predrnn,
         model_predrnnpp,
         model_stau,
+        model_strpm,
     )
 }
 # Units without a cell: their names begin like those of units that have one.

@@ -83,10 +83,10 @@ def warm_state(core: Cell, dtype: torch.dtype = torch.float32, **shape: Any) -> 
 
 
 def shapes(unit: type[Cell], batch: int, size: tuple[int, int]) -> set[tuple[int, ...]]:
-    """What the leaves of a state may be: a feature map, or in MIM also one number per sample."""
+    """What the leaves of a state may be: a feature map; in MIM and RPM also a number per sample."""
     # MotionGRU keeps a row and a column for each of 3x3 neighbours.
     width = 18 if unit is cells.MotionGRUCell else CHANNELS
-    number = {(batch, 1, 1, 1)} if unit is cells.MIMCell else set()
+    number = {(batch, 1, 1, 1)} if unit in (cells.MIMCell, cells.RPMCell) else set()
     return {(batch, width, *size)} | number
 
 

@@ -173,6 +173,32 @@ def test_mim(begun: float, options: dict[str, Any]) -> None:
     check(cells.MIMCell, WIDTH, options, twin, begun)
 
 
+RPM: list[dict[str, Any]] = [
+    *({**norm, "tau": tau} for norm, tau in product(NORMS, (1, 2, 5))),
+    {"forget_bias": 0.0},
+    {},
+]
+
+
+@pytest.mark.parametrize("options", RPM, ids=name)
+@pytest.mark.parametrize("domains", [1, 3])
+@pytest.mark.parametrize("missing", [0, 1, 5])
+def test_rpm(missing: int, domains: int, options: dict[str, Any]) -> None:
+    constants = {key: options[key] for key in options.keys() & {"forget_bias"}}
+    tau = options.get("tau", 5)
+    missing = min(missing, tau)
+
+    def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:
+        H, C = [h for h, _ in state.cells], [list(past) for _, past in state.cells]
+        outputs, H, C, M = naive.run_rpm(
+            layers, frames, H, C, list(state.m.maps), tau - missing, **constants
+        )
+        none = torch.zeros(BATCH, 1, 1, 1, dtype=torch.float64)
+        return outputs, [*tree_leaves(list(zip(H, C, strict=True))), *M, none]
+
+    check(cells.RPMCell, domains * WIDTH, options, twin, missing)
+
+
 @pytest.mark.parametrize("options", [{}, {"neighbours": 5}], ids=name)
 def test_motion_gru(options: dict[str, Any]) -> None:
     def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:

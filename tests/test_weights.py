@@ -93,6 +93,41 @@ def test_colour_patches_are_reordered() -> None:
     )
 
 
+def test_colour_patches_of_strpm_are_reordered() -> None:
+    p, colours, hidden = 2, 3, 4
+    model = zoo.strpm(colours, hidden, layers=1, downsamplings=0, patch=p)
+    folded = p * p * colours
+    theirs = {
+        name.replace("core.stack.cells", "cell_list"): weight
+        for name, weight in model.state_dict().items()
+        if name.startswith("core.")
+    }
+    for domain, srcnn in (("t", "c"), ("s", "m"), ("o", "o")):
+        theirs |= {
+            f"encoder_{domain}.encoder_{domain}_conv-1.weight": torch.rand(hidden, folded, 1, 1),
+            f"encoder_{domain}.encoder_{domain}_conv-1.bias": torch.rand(hidden),
+            f"{srcnn}_srcnn.0.weight": torch.rand(folded, hidden, 1, 1),
+            f"{srcnn}_srcnn.0.bias": torch.rand(folded),
+        }
+    theirs["conv_last_sr.weight"] = torch.rand(folded, 2 * folded, 1, 1)
+    theirs["conv_last_sr.bias"] = torch.rand(folded)
+    model.load_state_dict(weights.translate(model, theirs))
+
+    def conv(name: str, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.conv2d(x, theirs[f"{name}.weight"], theirs[f"{name}.bias"])
+
+    frames = torch.rand(2, colours, 8, 6)
+    their_fold = rearrange(frames, "b c (h p) (w q) -> b (p q c) h w", p=p, q=p)
+    features = [conv(f"encoder_{d}.encoder_{d}_conv-1", their_fold).relu() for d in "tso"]
+    torch.testing.assert_close(model.encoder(frames)[-1], torch.cat(features, dim=1))
+    c, m, o = (conv(f"{d}_srcnn.0", x) for d, x in zip("cmo", features, strict=True))
+    unfolded = o * torch.tanh(conv("conv_last_sr", torch.cat([c, m], dim=1)))
+    torch.testing.assert_close(
+        model.decoder(torch.cat(features, dim=1), []),
+        rearrange(unfolded, "b (p q c) h w -> b c (h p) (w q)", p=p, q=p),
+    )
+
+
 def test_weights_for_other_colours_are_refused() -> None:
     grey, coloured = (zoo.convlstm(c, hidden_channels=4, layers=1, patch=2) for c in (1, 3))
     theirs = {

@@ -22,6 +22,7 @@ MODELS: dict[str, Callable[..., Predictor]] = {
     "predrnnpp": zoo.predrnnpp,
     "mim": zoo.mim,
     "convlstm": zoo.convlstm,
+    "strpm": zoo.strpm,
 }
 UNITS = [getattr(cells, name) for name in cells.__all__ if name.endswith("Cell") and name != "Cell"]
 any_model = pytest.mark.parametrize("name", MODELS)
@@ -37,10 +38,10 @@ def normed(in_channels: int, out_channels: int, kernel: int) -> int:
     return conv(in_channels, out_channels, kernel) + 2 * out_channels
 
 
-def frame(channels: int, scales: int) -> int:
-    """Encoder and decoder of the papers' comparison, on one-channel frames."""
-    encoder = conv(1, channels, 1) + scales * conv(channels, channels, 3)
-    decoder = scales * conv(channels, channels, 3) + conv(channels, 1, 1)
+def frame(channels: int, scales: int, colours: int = 1) -> int:
+    """Encoder and decoder of the papers' comparison, for frames of ``colours`` channels."""
+    encoder = conv(colours, channels, 1) + scales * conv(channels, channels, 3)
+    decoder = scales * conv(channels, channels, 3) + conv(channels, colours, 1)
     return encoder + decoder
 
 
@@ -65,6 +66,11 @@ def convlstm(in_channels: int) -> int:
     return conv(in_channels, 4 * 128, 5) + conv(128, 4 * 128, 5)
 
 
+def rpm() -> int:
+    inputs, pasts = 5 * normed(128, 128, 5), 2 * normed(5 * 128, 128, 5)
+    return inputs + pasts + normed(2 * 128, 128, 5) + conv(2 * 128, 128, 1)
+
+
 # Two hats of one gate each, two fusions of three gates each.
 STAU_UNIT = 2 * normed(64, 64, 5) + 2 * normed(64, 3 * 64, 5)
 STGRU_UNIT = 2 * normed(64, 4 * 64, 5)
@@ -77,6 +83,7 @@ PARAMETERS = {
     "predrnnpp": causal_lstm(16) + 3 * causal_lstm(128) + 2 * conv(128, 2 * 128, 5) + TO_PATCHES,
     "mim": stlstm(16) + 3 * mim_unit() + TO_PATCHES,
     "convlstm": convlstm(16) + 3 * convlstm(128) + TO_PATCHES,
+    "strpm": 16 * rpm() + conv(3 * 128, 128, 1) + 3 * frame(128, 2, 64) + conv(2 * 64, 64, 1),
 }
 
 
@@ -101,6 +108,7 @@ PUBLISHED: dict[str, tuple[int, float, int]] = {
     "STAUCell": (64, 0.78, 0),
     "ConvGRUCell": (128, 2.34, 0),
     "STGRUCell": (128, 3.14, 0),
+    "RPMCell": (128, 6.72, conv(3 * 128, 128, 1, bias=False)),  # the lowest layer's residual
 }
 GATES = {  # square kernels of 5x5, and of 1x1, from `width` channels to `width` channels
     "ConvLSTMCell": (4 + 4, 0),
@@ -109,6 +117,7 @@ GATES = {  # square kernels of 5x5, and of 1x1, from `width` channels to `width`
     "STAUCell": (1 + 1 + 3 + 3, 0),
     "ConvGRUCell": (3 + 2 + 1, 0),
     "STGRUCell": (4 + 4, 0),
+    "RPMCell": (5 + 2 + 2 * 5, 2),
 }
 
 
@@ -149,28 +158,27 @@ def test_defaults_are_the_papers_settings() -> None:
         "predrnnpp": cells.CausalLSTMCell,
         "mim": cells.STLSTMCell,
         "convlstm": cells.ConvLSTMCell,
+        "strpm": cells.RPMCell,
     }
-    for model in made.values():
-        assert (
-            len(
-                [
-                    cell
-                    for cell in layers(model)
-                    if list(cell.children()) and not isinstance(cell, cells.GHUCell)
-                ]
-            )
-            == 4
-        )
+    for name, model in made.items():
+        assert len(
+            [
+                cell
+                for cell in layers(model)
+                if list(cell.children()) and not isinstance(cell, cells.GHUCell)
+            ]
+        ) == (16 if name == "strpm" else 4)
         assert {m.kernel_size for m in layers(model).modules() if isinstance(m, nn.Conv2d)} <= {
             (5, 5),
             (1, 1),
         }
         encoder: Any = model.encoder
-        assert encoder.stride == 4
+        assert encoder.stride == (8 * 4 if name == "strpm" else 4)
     for cell in layers(made["stau"]):
         assert (cell.tau, cell.theta, cell.gamma, cell.scaled) == (5, 5, 0.0, True)
     for cell in layers(made["mau"]):
         assert (cell.tau, cell.gamma, cell.scaled) == (5, 0.0, True)
+    assert {(cell.tau, cell.forget_bias) for cell in layers(made["strpm"])} == {(5, 1.0)}
     recalls = {name: model.decoder.recall for name, model in made.items()}
     assert recalls == {
         "stau": 0,
@@ -180,6 +188,7 @@ def test_defaults_are_the_papers_settings() -> None:
         "predrnnpp": 0,
         "mim": 0,
         "convlstm": 0,
+        "strpm": 0,
     }
 
 
@@ -197,6 +206,10 @@ def test_arguments_arrive() -> None:
     model = zoo.convlstm(3, 8, 2, patch=2, forget_bias=0.0)
     assert layers(model)[0].conv_x[0].weight.shape == (32, 12, 5, 5)
     assert {cell.forget_bias for cell in layers(model)} == {0.0}
+    model = zoo.strpm(3, 8, 3, 1, kernel_size=3, patch=4, tau=2)
+    encoder = model.encoder
+    assert (encoder.stride, encoder.patch, len(layers(model))) == (8, 4, 3)
+    assert {cell.att_m[0].weight.shape for cell in layers(model)} == {(8, 16, 3, 3)}
 
 
 @any_unit
@@ -280,6 +293,9 @@ def test_what_every_model_refuses(name: str, options: dict[str, Any], says: str)
         (lambda: zoo.stau(tau=0), "tau must be at least 1 .* got 0"),
         (lambda: zoo.stau(theta=0), "theta must be at least 1 .* got 0"),
         (lambda: zoo.mau(tau=-1), "tau must be at least 1 .* got -1"),
+        (lambda: zoo.strpm(tau=0), "tau must be at least 1 .* got 0"),
+        (lambda: zoo.strpm(patch=0), "patch must be at least 1 pixel, got 0"),
+        (lambda: zoo.strpm(in_channels=0), "at least one channel, got in_channels=0"),
     ],
 )
 def test_what_one_model_refuses(make: Callable[[], Any], says: str) -> None:

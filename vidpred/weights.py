@@ -15,8 +15,8 @@ from vidpred.cells import Difference, GHUCell, MIMCell
 from vidpred.files import replacing
 from vidpred.models.predictor import Predictor
 
-# Our name of a weight, and its name in the authors' (STAU, MAU) and OpenSTL's (PredRNN, ConvLSTM)
-# code. The cells name their convolutions as the references do.
+# Our name of a weight, and its name in the authors' (STAU, MAU, STRPM) and OpenSTL's (PredRNN,
+# ConvLSTM) code. The cells name their convolutions as the references do.
 _REFERENCE_NAMES = [
     (r"^mask\.", "warp.warp_gate."),
     (r"^gather\.", "warp.conv."),
@@ -25,15 +25,30 @@ _REFERENCE_NAMES = [
     (r"^decoder\.convs\.(\d+)\.", r"decoders.\1.c_decoder\1."),
     (r"^decoder\.to_frame\.", "srcnn.0."),
     (r"^decoder\.to_patches\.", "conv_last."),
+    (r"^encoder\.domains\.(.)\.convs\.0\.", r"encoder_\1.encoder_\1_conv-1."),
+    (
+        r"^encoder\.domains\.(.)\.convs\.(\d+)\.",
+        lambda m: f"encoder_{m[1]}.encoder_{m[1]}{int(m[2]) - 1}.",
+    ),
+    # The decoder of c has its convolutions named after m, and the other way round.
+    (r"^decoder\.domains\.t\.convs\.(\d+)\.", r"decoder_t.m_decoder\1."),
+    (r"^decoder\.domains\.s\.convs\.(\d+)\.", r"decoder_s.c_decoder\1."),
+    (r"^decoder\.domains\.o\.convs\.(\d+)\.", r"decoder_o.o_decoder\1."),
+    (r"^decoder\.domains\.t\.to_frame\.", "c_srcnn.0."),
+    (r"^decoder\.domains\.s\.to_frame\.", "m_srcnn.0."),
+    (r"^decoder\.domains\.o\.to_frame\.", "o_srcnn.0."),
+    (r"^decoder\.merge\.", "conv_last_sr."),
 ]
 _CELL = r"core\.(?:stack\.)?cells\.(\d+)"
 # Weights that the references hold and never use.
 _UNUSED = re.compile(
-    r"^(((cell_list|stlstm_layer_diff)\.\d+\.)?conv_(o|last)|merge|conv_last_sr)\."
+    r"^(((cell_list|stlstm_layer_diff)\.\d+\.)?conv_(o|last|sto)|merge|conv_last_sr)\."
 )
 # Weights whose inputs, and whose outputs, are folded patches of a frame.
-_FROM_PATCHES = re.compile(r"cells\.0\.conv_x\.0\.weight$")
-_TO_PATCHES = re.compile(r"^decoder\.to_patches\.")
+_FROM_PATCHES = re.compile(
+    r"(^encoder\.domains\..\.convs\.0|cells\.0\.conv_x\.0|^decoder\.merge)\.weight$"
+)
+_TO_PATCHES = re.compile(r"^decoder\.(to_patches|domains\..\.to_frame|merge)\.")
 
 
 def save(module: nn.Module, path: str | Path) -> None:
@@ -109,10 +124,11 @@ def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, T
     ours |= {name: reference[name] for name in left}
     _check(module, ours)
     if isinstance(module, Predictor) and (p := module.encoder.patch) > 1:
+        colours = module.encoder.in_channels
         for name in ours:
             if _FROM_PATCHES.search(name):
-                order = "o (p q c) h w -> o (c p q) h w"
-                ours[name] = rearrange(ours[name], order, p=p, q=p)
+                order = "o (n p q c) h w -> o (n c p q) h w"
+                ours[name] = rearrange(ours[name], order, p=p, q=p, c=colours)
             if _TO_PATCHES.search(name):
                 ours[name] = rearrange(ours[name], "(p q c) ... -> (c p q) ...", p=p, q=p)
     return ours

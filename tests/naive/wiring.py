@@ -17,6 +17,7 @@ from naive.mau import mau
 from naive.mim import mim_block, mim_memory
 from naive.motion_gru import motion_gru
 from naive.parts import Weights
+from naive.rpm import rpm
 from naive.stau import stau
 from naive.stgru import stgru
 
@@ -112,6 +113,32 @@ def run_mim(
         before = frame
         outputs.append(X)
     return outputs, states, M
+
+
+def run_rpm(
+    layers: list[Weights],
+    frames: list[Tensor],
+    H: list[Tensor],
+    C: list[list[Tensor]],
+    M: list[Tensor],
+    written: int,
+    **options: Any,
+) -> tuple[list[Tensor], list[Tensor], list[list[Tensor]], list[Tensor]]:
+    """``C[k]``, ``M``: the last memories, oldest first; ``written``: how many of ``M`` are."""
+    H, C, M, outputs = list(H), [list(past) for past in C], list(M), []
+    tau, width = len(M), H[0].shape[1]
+    for frame in frames:
+        X = list(frame.split(width, dim=1))
+        T, S, O = X if len(X) == 3 else X * 3
+        for k, W in enumerate(layers):
+            M_past = M[-tau:] if written >= tau else [torch.zeros_like(M[-1])] * tau
+            H[k], C_t, M_t = rpm(W, T, S, O, H[k], M[-1], C[k][-tau:], M_past, **options)
+            C[k].append(C_t)
+            M.append(M_t)
+            written += 1
+            T = S = O = H[k]
+        outputs.append(H[-1])
+    return outputs, H, [past[-tau:] for past in C], M[-tau:]
 
 
 def run_motion_gru(

@@ -10,6 +10,7 @@ from vidpred.cells.convlstm import ConvLSTMCell, ConvLSTMState
 from vidpred.cells.mau import MAUCell, MAUState
 from vidpred.cells.mim import Difference, MIMCell, MIMFlow, MIMState, MIMZigzag
 from vidpred.cells.motion_gru import MotionGRUCell, MotionGRUState
+from vidpred.cells.rpm import PastMemories, RPMCell, RPMFlow, RPMState, RPMZigzag
 from vidpred.cells.stau import STAUCell
 from vidpred.cells.stgru import STGRUCell, STGRUState
 from vidpred.cells.stlstm import STLSTMCell, STLSTMState
@@ -37,6 +38,11 @@ __all__ = [
     "MIMZigzag",
     "MotionGRUCell",
     "MotionGRUState",
+    "PastMemories",
+    "RPMCell",
+    "RPMFlow",
+    "RPMState",
+    "RPMZigzag",
     "Remat",
     "STAUCell",
     "STGRUCell",

@@ -11,11 +11,15 @@ from vidpred.models.autoencoder import (
 )
 from vidpred.models.iprnn import MergedStack
 from vidpred.models.predictor import Predictor
+from vidpred.models.strpm import DomainDecoder, DomainEncoder, DomainZigzag
 
 __all__ = [
     "ConvDecoder",
     "ConvEncoder",
     "Decoder",
+    "DomainDecoder",
+    "DomainEncoder",
+    "DomainZigzag",
     "Encoder",
     "MergedStack",
     "PatchDecoder",

@@ -1,6 +1,17 @@
 """The published models: functions that build them, with the papers' settings as defaults."""
 
+from vidpred.models.zoo.domains import strpm
 from vidpred.models.zoo.patched import convlstm, mim, predrnn, predrnnpp
 from vidpred.models.zoo.strided import iprnn, mau, stacked, stau
 
-__all__ = ["convlstm", "iprnn", "mau", "mim", "predrnn", "predrnnpp", "stacked", "stau"]
+__all__ = [
+    "convlstm",
+    "iprnn",
+    "mau",
+    "mim",
+    "predrnn",
+    "predrnnpp",
+    "stacked",
+    "stau",
+    "strpm",
+]
