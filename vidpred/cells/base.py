@@ -136,9 +136,13 @@ def is_channels_last(x: Tensor) -> bool:
     return x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
 
 
-def zeros(like: Tensor, channels: int) -> Tensor:
-    """A zero state with batch, size, dtype, device and layout of ``like`` and other channels."""
-    state = like.new_zeros(like.shape[0], channels, *like.shape[2:])
+def zeros(like: Tensor, channels: int, stride: int = 1) -> Tensor:
+    """A zero state with batch, dtype, device and layout of ``like``, and other channels.
+
+    Its sides are those of ``like``, or of what a convolution of this stride makes of it.
+    """
+    size = (-(-side // stride) for side in like.shape[2:])
+    state = like.new_zeros(like.shape[0], channels, *size)
     if is_channels_last(like):
         state = state.to(memory_format=torch.channels_last)
     return state
