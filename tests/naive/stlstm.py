@@ -7,10 +7,10 @@ from torch.nn import functional as F
 from naive.parts import Weights, conv
 
 
-def stlstm(
+def stlstm_gates(
     W: Weights, X: Tensor, H: Tensor, C: Tensor, M: Tensor, *, forget_bias: float = 1.0
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``(H_t, C_t, M_t)`` from ``X_t, H_{t-1}, C_{t-1}`` and ``M`` of the layer below."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``(o, new, C_t, M_t)``, where ``new`` is what the output gate ``o`` lets out."""
     W_xi, W_xf, W_xg, W_xi_, W_xf_, W_xg_, W_xo = conv(W, "conv_x", X, 7)
     W_hi, W_hf, W_hg, W_ho = conv(W, "conv_h", H, 4)
     W_mi, W_mf, W_mg = conv(W, "conv_m", M, 3)
@@ -23,5 +23,12 @@ def stlstm(
     both = torch.cat([C_t, M_t], dim=1)
     (W_o,) = conv(W, "conv_o", both)
     o = torch.sigmoid(W_xo + W_ho + W_o)
-    H_t = o * torch.tanh(F.conv2d(both, W["conv_last.weight"]))
-    return H_t, C_t, M_t
+    return o, torch.tanh(F.conv2d(both, W["conv_last.weight"])), C_t, M_t
+
+
+def stlstm(
+    W: Weights, X: Tensor, H: Tensor, C: Tensor, M: Tensor, **options: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``(H_t, C_t, M_t)`` from ``X_t, H_{t-1}, C_{t-1}`` and ``M`` of the layer below."""
+    o, new, C_t, M_t = stlstm_gates(W, X, H, C, M, **options)
+    return o * new, C_t, M_t

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from vidpred.cells.base import Cell, ConvNorm, Norm, zeros
+from vidpred.cells.base import Cell, ConvNorm, Flow, Norm, zeros
 from vidpred.cells.gates import lstm_memory
 from vidpred.cells.wiring import Zigzag, ZigzagFlow
 
@@ -19,7 +19,57 @@ class STLSTMState(NamedTuple):
     c: Tensor
 
 
-class STLSTMCell(Cell[ZigzagFlow, STLSTMState]):
+class SpatiotemporalLSTM(Cell[Flow, STLSTMState], Generic[Flow]):
+    """What ST-LSTM and the units made of it share: the weights, the state and the two memories.
+
+    Args:
+        in_channels: Channels of the feature map arriving from below.
+        hidden_channels: Channels of ``h``, ``c`` and ``m``.
+        kernel_size: Odd width of the square kernels, in feature-map pixels.
+        forget_bias: The constant ``b`` in the forget gates.
+        norm: ``"group"``, ``"layer"`` (needs ``size``) or ``None``.
+        size: (H, W) of the feature map, for ``norm="layer"``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        kernel_size: int = 5,
+        *,
+        forget_bias: float = 1.0,
+        norm: Norm = "group",
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.hidden_channels = hidden_channels
+        self.forget_bias = forget_bias
+        self.conv_x = ConvNorm(in_channels, 7 * hidden_channels, kernel_size, norm, size)
+        self.conv_h = ConvNorm(hidden_channels, 4 * hidden_channels, kernel_size, norm, size)
+        self.conv_m = ConvNorm(hidden_channels, 3 * hidden_channels, kernel_size, norm, size)
+        self.conv_o = ConvNorm(2 * hidden_channels, hidden_channels, kernel_size, norm, size)
+        self.conv_last = nn.Conv2d(2 * hidden_channels, hidden_channels, 1, bias=False)
+
+    def init_state(self, like: Tensor) -> STLSTMState:
+        return STLSTMState(zeros(like, self.hidden_channels), zeros(like, self.hidden_channels))
+
+    def update(
+        self, x: Tensor, m: Tensor, h: Tensor, c: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The equations: ``o`` before its sigmoid, the ``tanh`` it lets out, ``c'`` and ``m'``."""
+        n = self.hidden_channels
+        x_c, x_m, x_o = self.conv_x(x).split([3 * n, 3 * n, n], dim=1)
+        h_c, h_o = self.conv_h(h).split([3 * n, n], dim=1)
+        i, f, g = (x_c + h_c).chunk(3, dim=1)
+        c = lstm_memory(c, i, f, g, self.forget_bias)
+        i, f, g = (x_m + self.conv_m(m)).chunk(3, dim=1)
+        m = lstm_memory(m, i, f, g, self.forget_bias)
+        memories = torch.cat([c, m], dim=1)
+        o = x_o + h_o + self.conv_o(memories)
+        return o, torch.tanh(self.conv_last(memories)), c, m
+
+
+class STLSTMCell(SpatiotemporalLSTM[ZigzagFlow]):
     r"""Spatiotemporal long short-term memory.
 
     .. math::
@@ -60,38 +110,8 @@ class STLSTMCell(Cell[ZigzagFlow, STLSTMState]):
 
     wiring = Zigzag
 
-    def __init__(
-        self,
-        in_channels: int,
-        hidden_channels: int,
-        kernel_size: int = 5,
-        *,
-        forget_bias: float = 1.0,
-        norm: Norm = "group",
-        size: tuple[int, int] | None = None,
-    ) -> None:
-        super().__init__()
-        self.hidden_channels = hidden_channels
-        self.forget_bias = forget_bias
-        self.conv_x = ConvNorm(in_channels, 7 * hidden_channels, kernel_size, norm, size)
-        self.conv_h = ConvNorm(hidden_channels, 4 * hidden_channels, kernel_size, norm, size)
-        self.conv_m = ConvNorm(hidden_channels, 3 * hidden_channels, kernel_size, norm, size)
-        self.conv_o = ConvNorm(2 * hidden_channels, hidden_channels, kernel_size, norm, size)
-        self.conv_last = nn.Conv2d(2 * hidden_channels, hidden_channels, 1, bias=False)
-
-    def init_state(self, like: Tensor) -> STLSTMState:
-        return STLSTMState(zeros(like, self.hidden_channels), zeros(like, self.hidden_channels))
-
     def forward(self, flow: ZigzagFlow, state: STLSTMState) -> tuple[ZigzagFlow, STLSTMState]:
         (x, m), (h, c) = flow, state
-        n = self.hidden_channels
-        x_c, x_m, x_o = self.conv_x(x).split([3 * n, 3 * n, n], dim=1)
-        h_c, h_o = self.conv_h(h).split([3 * n, n], dim=1)
-        i, f, g = (x_c + h_c).chunk(3, dim=1)
-        c = lstm_memory(c, i, f, g, self.forget_bias)
-        i, f, g = (x_m + self.conv_m(m)).chunk(3, dim=1)
-        m = lstm_memory(m, i, f, g, self.forget_bias)
-        memories = torch.cat([c, m], dim=1)
-        o = torch.sigmoid(x_o + h_o + self.conv_o(memories))
-        h = (o * torch.tanh(self.conv_last(memories))).to(c.dtype)
+        o, new, c, m = self.update(x, m, h, c)
+        h = (torch.sigmoid(o) * new).to(c.dtype)
         return ZigzagFlow(h, m), STLSTMState(h, c)
