@@ -83,11 +83,17 @@ def warm_state(core: Cell, dtype: torch.dtype = torch.float32, **shape: Any) -> 
 
 
 def shapes(unit: type[Cell], batch: int, size: tuple[int, int]) -> set[tuple[int, ...]]:
-    """What the leaves of a state may be: a feature map; in MIM and RPM also a number per sample."""
-    # MotionGRU keeps a row and a column for each of 3x3 neighbours.
-    width = 18 if unit is cells.MotionGRUCell else CHANNELS
-    number = {(batch, 1, 1, 1)} if unit in (cells.MIMCell, cells.RPMCell) else set()
-    return {(batch, width, *size)} | number
+    """What the leaves of a state may be: a feature map, or what else a unit is known to keep."""
+    feature_map, number = (batch, CHANNELS, *size), (batch, 1, 1, 1)
+    # MotionGRU keeps a row and a column for each of 3x3 neighbours; its host does so at half size.
+    half = tuple((side + 1) // 2 for side in size)
+    known = {
+        cells.MIMCell: {feature_map, number},
+        cells.MotionGRUCell: {(batch, 18, *size)},
+        cells.MotionLSTMCell: {feature_map, (batch, 18, *half)},
+        cells.RPMCell: {feature_map, number},
+    }
+    return known.get(unit, {feature_map})
 
 
 def signature(state: Any) -> Any:

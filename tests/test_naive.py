@@ -209,6 +209,22 @@ def test_motion_gru(options: dict[str, Any]) -> None:
     check(cells.MotionGRUCell, 3, options, twin)
 
 
+@pytest.mark.parametrize("options", ZIGZAG, ids=name)
+@pytest.mark.parametrize(
+    "unit", [cells.MotionHighwayCell, cells.MotionLSTMCell], ids=["highway", "motion"]
+)
+def test_motion_rnn(unit: Any, options: dict[str, Any]) -> None:
+    constants = {key: options[key] for key in options.keys() & {"forget_bias"}}
+
+    def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:
+        first, *upper = layers
+        kept = [tree_leaves(cell) for cell in state.cells[1:]]
+        outputs, ends, M = naive.run_motion_rnn(first, upper, frames, kept, state.m, **constants)
+        return outputs, [*tree_leaves(ends), M]
+
+    check(unit, WIDTH, options, twin)
+
+
 def history(state: Any, tau: int) -> tuple[naive.Grid, naive.Grid]:
     """The states before the first frame, by time and layer."""
     S, T = {}, {}

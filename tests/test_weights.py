@@ -139,6 +139,29 @@ def test_weights_for_other_colours_are_refused() -> None:
         weights.translate(coloured, theirs)
 
 
+def test_the_first_highway_is_reordered_too() -> None:
+    p, colours, hidden = 2, 3, 4
+    folded = p * p * colours
+    model = zoo.motionrnn(in_channels=colours, hidden_channels=hidden, layers=1, patch=p)
+    theirs = {
+        "cell_list.0.conv_x.0.weight": torch.rand(7 * hidden, folded, 5, 5),
+        "cell_list.0.conv_h.0.weight": torch.rand(4 * hidden, hidden, 5, 5),
+        "cell_list.0.conv_m.0.weight": torch.rand(3 * hidden, hidden, 5, 5),
+        "cell_list.0.conv_o.0.weight": torch.rand(hidden, 2 * hidden, 5, 5),
+        "cell_list.0.conv_last.weight": torch.rand(hidden, 2 * hidden, 1, 1),
+        "conv_first_v.weight": torch.rand(hidden, folded, 1, 1),
+        "conv_last.weight": torch.rand(folded, hidden, 1, 1),
+    }
+    ours = weights.translate(model, theirs)
+    frames = torch.rand(2, colours, 8, 6)
+    their_fold = rearrange(frames, "b c (h p) (w q) -> b (p q c) h w", p=p, q=p)
+    conv = torch.nn.functional.conv2d
+    torch.testing.assert_close(
+        conv(model.encoder(frames)[-1], ours["core.stack.cells.0.conv.weight"]),
+        conv(their_fold, theirs["conv_first_v.weight"]),
+    )
+
+
 class Trap:
     def __reduce__(self) -> tuple[Any, ...]:
         return print, ("executed",)

@@ -21,6 +21,7 @@ MODELS: dict[str, Callable[..., Predictor]] = {
     "predrnn": zoo.predrnn,
     "predrnnpp": zoo.predrnnpp,
     "mim": zoo.mim,
+    "motionrnn": zoo.motionrnn,
     "convlstm": zoo.convlstm,
     "strpm": zoo.strpm,
 }
@@ -45,9 +46,12 @@ def frame(channels: int, scales: int, colours: int = 1) -> int:
     return encoder + decoder
 
 
-def stlstm(in_channels: int) -> int:
-    x, h, m = conv(in_channels, 7 * 128, 5), conv(128, 4 * 128, 5), conv(128, 3 * 128, 5)
-    return x + h + m + conv(2 * 128, 128, 5) + conv(2 * 128, 128, 1, bias=False)
+def stlstm(in_channels: int, width: int = 128) -> int:
+    x, h, m = (
+        conv(channels, gates * width, 5)
+        for channels, gates in ((in_channels, 7), (width, 4), (width, 3))
+    )
+    return x + h + m + conv(2 * width, width, 5) + conv(2 * width, width, 1, bias=False)
 
 
 def causal_lstm(in_channels: int) -> int:
@@ -60,6 +64,12 @@ def mim_unit() -> int:
     memory = 2 * conv(128, 4 * 128, 5) + 3 * 128  # a ConvLSTM with peepholes
     gates = conv(128, 3 * 128, 5) + 2 * conv(128, 4 * 128, 5)
     return 2 * memory + gates + conv(2 * 128, 128, 1, bias=False)
+
+
+def motion_unit() -> int:
+    """MotionGRU at a quarter of 64 channels, the ways to it and back, and the gate."""
+    gru = 3 * conv(16 + 18, 18, 3) + conv(16, 9, 3) + conv(16, 16, 3, bias=False)
+    return conv(64, 16, 5) + gru + conv(16, 64, 4) + conv(2 * 64, 64, 5)
 
 
 def convlstm(in_channels: int) -> int:
@@ -82,6 +92,11 @@ PARAMETERS = {
     "predrnn": stlstm(16) + 3 * stlstm(128) + TO_PATCHES,
     "predrnnpp": causal_lstm(16) + 3 * causal_lstm(128) + 2 * conv(128, 2 * 128, 5) + TO_PATCHES,
     "mim": stlstm(16) + 3 * mim_unit() + TO_PATCHES,
+    "motionrnn": stlstm(16, 64)
+    + 3 * stlstm(64, 64)
+    + 3 * motion_unit()
+    + conv(16, 64, 1, bias=False)
+    + conv(64, 16, 1, bias=False),
     "convlstm": convlstm(16) + 3 * convlstm(128) + TO_PATCHES,
     "strpm": 16 * rpm() + conv(3 * 128, 128, 1) + 3 * frame(128, 2, 64) + conv(2 * 64, 64, 1),
 }
@@ -145,7 +160,8 @@ def test_patch_models_have_the_published_size() -> None:
 def layers(model: Predictor) -> Any:
     core: Any = model.core
     found = core.cells if isinstance(core, cells.Stack) else core.stack.cells
-    return nn.ModuleList(cell for cell in found if not isinstance(cell, cells.Difference))
+    below = (cells.Difference, cells.FirstHighway)
+    return nn.ModuleList(cell for cell in found if not isinstance(cell, below))
 
 
 def test_defaults_are_the_papers_settings() -> None:
@@ -157,6 +173,7 @@ def test_defaults_are_the_papers_settings() -> None:
         "predrnn": cells.STLSTMCell,
         "predrnnpp": cells.CausalLSTMCell,
         "mim": cells.STLSTMCell,
+        "motionrnn": cells.MotionLSTMCell,
         "convlstm": cells.ConvLSTMCell,
         "strpm": cells.RPMCell,
     }
@@ -168,10 +185,8 @@ def test_defaults_are_the_papers_settings() -> None:
                 if list(cell.children()) and not isinstance(cell, cells.GHUCell)
             ]
         ) == (16 if name == "strpm" else 4)
-        assert {m.kernel_size for m in layers(model).modules() if isinstance(m, nn.Conv2d)} <= {
-            (5, 5),
-            (1, 1),
-        }
+        kernels = {m.kernel_size for m in layers(model).modules() if isinstance(m, nn.Conv2d)}
+        assert kernels <= {(5, 5), (1, 1)} | ({(3, 3)} if name == "motionrnn" else set())
         encoder: Any = model.encoder
         assert encoder.stride == (8 * 4 if name == "strpm" else 4)
     for cell in layers(made["stau"]):
@@ -187,6 +202,7 @@ def test_defaults_are_the_papers_settings() -> None:
         "predrnn": 0,
         "predrnnpp": 0,
         "mim": 0,
+        "motionrnn": 0,
         "convlstm": 0,
         "strpm": 0,
     }

@@ -11,15 +11,18 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from vidpred.cells import Difference, GHUCell, MIMCell
+from vidpred.cells import Difference, FirstHighway, GHUCell, MIMCell
 from vidpred.files import replacing
 from vidpred.models.predictor import Predictor
 
-# Our name of a weight, and its name in the authors' (STAU, MAU, STRPM) and OpenSTL's (PredRNN,
-# ConvLSTM) code. The cells name their convolutions as the references do.
+# Our name of a weight, its cell's already replaced, and its name in the authors' (STAU, MAU, STRPM,
+# MotionRNN) and OpenSTL's (PredRNN, ConvLSTM) code. The cells name their convolutions as they do.
 _REFERENCE_NAMES = [
-    (r"^mask\.", "warp.warp_gate."),
-    (r"^gather\.", "warp.conv."),
+    (r"^cell_list\.(\d+)\.host\.", r"cell_list.\1."),
+    (r"^cell_list\.(\d+)\.(enc|motion|dec|gate)\.", r"\2_list.\1."),
+    (r"^(motion_list\.\d+\.)?mask\.", r"\1warp.warp_gate."),
+    (r"^(motion_list\.\d+\.)?gather\.", r"\1warp.conv."),
+    (r"^conv_first_v\.conv\.", "conv_first_v."),
     (r"^encoder\.convs\.0\.", "encoders.0.encoder_t_conv-1."),
     (r"^encoder\.convs\.(\d+)\.", lambda m: f"encoders.{m[1]}.encoder_t{int(m[1]) - 1}."),
     (r"^decoder\.convs\.(\d+)\.", r"decoders.\1.c_decoder\1."),
@@ -39,16 +42,23 @@ _REFERENCE_NAMES = [
     (r"^decoder\.domains\.o\.to_frame\.", "o_srcnn.0."),
     (r"^decoder\.merge\.", "conv_last_sr."),
 ]
+# What is between the layers, and its name there.
+_BETWEEN = {
+    GHUCell: "gradient_highway",
+    Difference: "difference",
+    FirstHighway: "conv_first_v",
+}
 _CELL = r"core\.(?:stack\.)?cells\.(\d+)"
 # Weights that the references hold and never use.
 _UNUSED = re.compile(
     r"^(((cell_list|stlstm_layer_diff)\.\d+\.)?conv_(o|last|sto)|merge|conv_last_sr)\."
 )
-# Weights whose inputs, and whose outputs, are folded patches of a frame.
+# Weights there whose inputs, and whose outputs, are folded patches of a frame.
 _FROM_PATCHES = re.compile(
-    r"(^encoder\.domains\..\.convs\.0|cells\.0\.conv_x\.0|^decoder\.merge)\.weight$"
+    r"((cell_list|stlstm_layer)\.0\.conv_x\.0|conv_first_v|encoder_.\.encoder_._conv-1|conv_last_sr)"
+    r"\.weight"
 )
-_TO_PATCHES = re.compile(r"^decoder\.(to_patches|domains\..\.to_frame|merge)\.")
+_TO_PATCHES = re.compile(r"(conv_last|._srcnn\.0|conv_last_sr)\.")
 
 
 def save(module: nn.Module, path: str | Path) -> None:
@@ -126,10 +136,10 @@ def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, T
     if isinstance(module, Predictor) and (p := module.encoder.patch) > 1:
         colours = module.encoder.in_channels
         for name in ours:
-            if _FROM_PATCHES.search(name):
+            if _FROM_PATCHES.match(names[name]):
                 order = "o (n p q c) h w -> o (n c p q) h w"
                 ours[name] = rearrange(ours[name], order, p=p, q=p, c=colours)
-            if _TO_PATCHES.search(name):
+            if _TO_PATCHES.match(names[name]):
                 ours[name] = rearrange(ours[name], "(p q c) ... -> (c p q) ...", p=p, q=p)
     return ours
 
@@ -140,7 +150,7 @@ def _places(module: nn.Module) -> list[str]:
     layers = "stlstm_layer" if any(isinstance(cell, MIMCell) for cell in found) else "cell_list"
     places, count = [], 0
     for cell in found:
-        between = {GHUCell: "gradient_highway", Difference: "difference"}.get(type(cell))
+        between = _BETWEEN.get(type(cell))
         places.append(between or f"{layers}.{count}")
         count += between is None
     return places
@@ -177,11 +187,9 @@ def _gather_mim(reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _reference_name(name: str, places: Sequence[str]) -> str:
     if cell := re.match(_CELL, name):
-        return places[int(cell[1])] + name[cell.end() :]
+        name = places[int(cell[1])] + name[cell.end() :]
     for pattern, replacement in _REFERENCE_NAMES:
-        name, count = re.subn(pattern, replacement, name)
-        if count:
-            break
+        name = re.sub(pattern, replacement, name)
     return name
 
 

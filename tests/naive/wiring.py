@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from naive.causal_lstm import ghu
 from naive.convgru import convgru
@@ -16,6 +17,7 @@ from naive.convlstm import convlstm
 from naive.mau import mau
 from naive.mim import mim_block, mim_memory
 from naive.motion_gru import motion_gru
+from naive.motion_lstm import motion_highway, move
 from naive.parts import Weights
 from naive.rpm import rpm
 from naive.stau import stau
@@ -150,6 +152,31 @@ def run_motion_gru(
             X, offset[k], trend[k] = motion_gru(W, X, offset[k], trend[k])
         outputs.append(X)
     return outputs, offset, trend
+
+
+def run_motion_rnn(
+    first: Weights,
+    layers: list[Weights],
+    frames: list[Tensor],
+    states: list[list[Tensor]],
+    M: Tensor,
+    **options: Any,
+) -> tuple[list[Tensor], list[list[Tensor]], Tensor]:
+    """``states``: ``[H, C]`` of every layer, and of one with motion ``[H, C, offset, trend]``."""
+    states, outputs = [list(state) for state in states], []
+    for X in frames:
+        highway = F.conv2d(X, first["conv.weight"])
+        for W, state in zip(layers, states, strict=True):
+            host = {name.removeprefix("host."): w for name, w in W.items()}
+            H, C, *motion = state
+            H, C, M = motion_highway(host, X, H, C, M, highway, **options)
+            highway = H
+            if motion:
+                H, *motion = move(W, H, *motion)
+            state[:] = [H, C, *motion]
+            X = H
+        outputs.append(X)
+    return outputs, states, M
 
 
 def run_mau(

@@ -10,6 +10,14 @@ from vidpred.cells.convlstm import ConvLSTMCell, ConvLSTMState
 from vidpred.cells.mau import MAUCell, MAUState
 from vidpred.cells.mim import Difference, MIMCell, MIMFlow, MIMState, MIMZigzag
 from vidpred.cells.motion_gru import MotionGRUCell, MotionGRUState
+from vidpred.cells.motion_lstm import (
+    FirstHighway,
+    MotionFlow,
+    MotionHighwayCell,
+    MotionLSTMCell,
+    MotionLSTMState,
+    MotionZigzag,
+)
 from vidpred.cells.rpm import PastMemories, RPMCell, RPMFlow, RPMState, RPMZigzag
 from vidpred.cells.stau import STAUCell
 from vidpred.cells.stgru import STGRUCell, STGRUState
@@ -26,6 +34,7 @@ __all__ = [
     "ConvLSTMState",
     "ConvNorm",
     "Difference",
+    "FirstHighway",
     "GHUCell",
     "GHUState",
     "Ladder",
@@ -36,8 +45,13 @@ __all__ = [
     "MIMFlow",
     "MIMState",
     "MIMZigzag",
+    "MotionFlow",
     "MotionGRUCell",
     "MotionGRUState",
+    "MotionHighwayCell",
+    "MotionLSTMCell",
+    "MotionLSTMState",
+    "MotionZigzag",
     "PastMemories",
     "RPMCell",
     "RPMFlow",

@@ -1,4 +1,4 @@
-"""MotionGRU and its host, the units of MotionRNN (Wu et al., 2021)."""
+"""MotionGRU, the unit of motion in MotionRNN (Wu et al., 2021)."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class MotionGRUCell(Cell[Tensor, MotionGRUState]):
         ``(B, in_channels, H, W)`` to ``(B, hidden_channels, H, W)``; any H, W.
 
     Reference:
-        Wu et al., NeurIPS 2021, arXiv:2103.02243. Differs: the authors start the kernels of ``u``,
-        ``r`` and ``z`` at 0, which leaves ``r`` without gradient in the first step; here that of
-        ``z`` starts as usual.
+        Wu et al., MotionRNN, CVPR 2021, arXiv:2103.02243. Differs: the authors start the kernels of
+        ``u``, ``r`` and ``z`` at 0, which leaves ``r`` without gradient in the first step; here
+        that of ``z`` starts as usual.
 
     Example:
         >>> import torch

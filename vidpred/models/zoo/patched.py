@@ -9,8 +9,11 @@ from vidpred.cells import (
     CausalLSTMCell,
     ConvLSTMCell,
     Difference,
+    FirstHighway,
     GHUCell,
     MIMCell,
+    MotionHighwayCell,
+    MotionLSTMCell,
     STLSTMCell,
 )
 from vidpred.cells.base import Norm
@@ -165,6 +168,44 @@ def mim(
     _, *upper = stack_of(partial(MIMCell, **options), hidden_channels, hidden_channels, layers)
     bottom = STLSTMCell(in_channels * patch**2, hidden_channels, **options)
     return patched([bottom, Difference(hidden_channels), *upper], in_channels, patch)
+
+
+def motionrnn(
+    in_channels: int = 1,
+    hidden_channels: int = 64,
+    layers: int = 4,
+    *,
+    kernel_size: int = 5,
+    patch: int = 4,
+    norm: Norm = None,
+    size: Size = None,
+) -> Predictor:
+    """MotionRNN on PredRNN: ST-LSTMs with a motion highway, a MotionGRU after each but the top one.
+
+    Args:
+        in_channels: Channels of a frame.
+        hidden_channels: Channels of every state but the motion's.
+        layers: How many ST-LSTMs.
+        kernel_size: Odd width of the units' kernels; MotionGRU's are 3x3.
+        patch: Side of the squares that are folded into channels, in pixels.
+        norm: The units' norm: ``"group"``, ``"layer"`` (needs ``size``) or ``None`` (published).
+        size: (H, W) of a frame, for ``norm="layer"``.
+
+    Reference:
+        Wu et al., CVPR 2021, arXiv:2103.02243. Differs: the states are zero before the first frame
+        (in the authors' code they are drawn at random, in every forecast anew).
+
+    Example:
+        >>> import torch
+        >>> motionrnn(hidden_channels=8)(torch.rand(1, 4, 1, 32, 32), horizon=2).shape
+        torch.Size([1, 2, 1, 32, 32])
+    """
+    options = {"kernel_size": kernel_size, "norm": norm, "size": feature_size(size, patch)}
+    folded = in_channels * patch**2
+    *moving, _ = stack_of(partial(MotionLSTMCell, **options), folded, hidden_channels, layers)
+    top_in = hidden_channels if moving else folded
+    top = MotionHighwayCell(top_in, hidden_channels, **options)
+    return patched([FirstHighway(folded, hidden_channels), *moving, top], in_channels, patch)
 
 
 def patched(cells: list[Any], in_channels: int, patch: int) -> Predictor:
