@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidpred.models import zoo
+from vidpred.tasks import ForecastTask
 
 CONTEXT = 10
 MODELS = [name for name in zoo.__all__ if name != "stacked"]  # `stacked` takes a cell first
@@ -119,9 +120,8 @@ def our_step(arguments: argparse.Namespace, precision: str, device: str) -> Step
     torch.manual_seed(0)
     predictor = getattr(zoo, arguments.model)(hidden_channels=arguments.hidden).to(device)
     frames, keep = clip(arguments)
-    return training_step(
-        predictor, lambda x: predictor.rollout(x, keep), frames.to(device), precision
-    )
+    task, frames = ForecastTask(predictor), frames.to(device)
+    return training_step(predictor, lambda: task.loss(frames, keep), precision, device)
 
 
 def their_step(arguments: argparse.Namespace, precision: str, device: str) -> Step:
@@ -139,7 +139,12 @@ def their_step(arguments: argparse.Namespace, precision: str, device: str) -> St
     # Their mask covers the frames after the context, channels last.
     mask = keep[:, CONTEXT:, None, None, None].float()
     mask = mask.expand(-1, -1, arguments.size, arguments.size, 1).to(device)
-    return training_step(predictor, lambda x: predictor(x, mask), frames.to(device), precision)
+    frames = frames.to(device)
+
+    def loss() -> Tensor:
+        return F.mse_loss(predictor(frames, mask).float(), frames[:, 1:])
+
+    return training_step(predictor, loss, precision, device)
 
 
 def clip(arguments: argparse.Namespace) -> tuple[Tensor, Tensor]:
@@ -152,15 +157,15 @@ def clip(arguments: argparse.Namespace) -> tuple[Tensor, Tensor]:
 
 
 def training_step(
-    module: nn.Module, predict: Callable[[Tensor], Tensor], frames: Tensor, precision: str
+    module: nn.Module, loss: Callable[[], Tensor], precision: str, device: str
 ) -> Step:
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
 
     def step() -> None:
         optimizer.zero_grad()
-        with autocast(precision, frames.device.type):
-            predicted = predict(frames)
-        F.mse_loss(predicted.float(), frames[:, 1:]).backward()
+        with autocast(precision, device):
+            value = loss()
+        value.backward()
         optimizer.step()
 
     return step

@@ -29,7 +29,6 @@ from costs import counted, multiply_adds, weights_of
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from matplotlib.figure import Figure
-from torch.nn import functional as F
 
 from vidpred import cells, visual
 from vidpred.data import MovingMNISTData
@@ -142,12 +141,13 @@ def training_step(
 ) -> Callable[[], None]:
     """One step with the true frames entering in the context and predictions after it."""
     frames = clip(arguments, device)
+    task = ForecastTask(model)
     optimizer = torch.optim.Adam(model.parameters())
     keep = torch.arange(arguments.length - 1).expand(arguments.batch, -1) < arguments.context
 
     def run() -> None:
         optimizer.zero_grad()
-        F.mse_loss(model.rollout(frames, keep), frames[:, 1:]).backward()
+        task.loss(frames, keep).backward()
         optimizer.step()
 
     return run

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map, tree_structure
 
 from vidpred import cells
-from vidpred.cells import Cell, Remat
+from vidpred.cells import Cell, Remat, total_penalty
 
 UNITS = [getattr(cells, name) for name in cells.__all__ if name.endswith("Cell") and name != "Cell"]
 unit_law = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.__name__)
@@ -96,6 +96,14 @@ def shapes(unit: type[Cell], batch: int, size: tuple[int, int]) -> set[tuple[int
     return known.get(unit, {feature_map})
 
 
+def loss(outputs: list[Tensor], state: Any) -> Tensor:
+    """A training loss: all outputs matter, and what units ask for beside them.
+
+    Squares: under a norm, a plain sum does not depend on the weights before it.
+    """
+    return torch.stack(outputs).square().sum() + total_penalty(state)
+
+
 def signature(state: Any) -> Any:
     leaves = [(leaf.shape, leaf.dtype, leaf.device) for leaf in tree_leaves(state)]
     return tree_structure(state), leaves
@@ -141,13 +149,12 @@ def test_state_stays_in_float32_under_autocast(unit: type[Cell], options: dict[s
     frames, state = clip(3), warm_state(core)
     first = signature(state)
 
-    def gradient(outputs: list[Tensor]) -> Tensor:
-        loss = torch.stack(outputs).square().sum()
-        gradients = torch.autograd.grad(loss, list(core.parameters()))
+    def gradient(outputs: list[Tensor], state: Any) -> Tensor:
+        gradients = torch.autograd.grad(loss(outputs, state), list(core.parameters()))
         assert {gradient.dtype for gradient in gradients} == {torch.float32}
         return torch.cat([gradient.flatten() for gradient in gradients])
 
-    exact, _ = run(core, frames, state)
+    exact, end = run(core, frames, state)
     outputs = []
     with torch.autocast("cpu", torch.bfloat16):
         assert signature(core.init_state(frames[0])) == first
@@ -160,7 +167,7 @@ def test_state_stays_in_float32_under_autocast(unit: type[Cell], options: dict[s
             assert signature(core(frame.bfloat16(), state)[1]) == first
     # The convolutions do run in bfloat16: the numbers differ, a little.
     assert 0 < (outputs[-1] - exact[-1]).abs().max() < 0.1
-    assert F.cosine_similarity(gradient(outputs), gradient(exact), dim=0) > 0.99
+    assert F.cosine_similarity(gradient(outputs, state), gradient(exact, end), dim=0) > 0.99
 
 
 @unit_law
@@ -308,9 +315,7 @@ def test_gradients_are_right(unit: type[Cell]) -> None:
 @unit_law
 def test_every_parameter_receives_a_gradient(unit: type[Cell]) -> None:
     core = wired(unit)
-    outputs, _ = run(core, clip(3), warm_state(core))
-    # Squares: under a norm, a plain sum does not depend on the weights before it.
-    torch.stack(outputs).square().sum().backward()
+    loss(*run(core, clip(3), warm_state(core))).backward()
     for name, parameter in core.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -368,7 +373,7 @@ def compiles_to_one_graph(core: Cell) -> None:
 
     def step(module: Any) -> Any:
         output, end = module(frames[0], state)
-        return output, end, torch.autograd.grad(output.square().sum(), wanted)
+        return output, end, torch.autograd.grad(loss([output], end), wanted)
 
     torch.compiler.reset()
     compiled = torch.compile(core, fullgraph=True, backend="aot_eager")

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
-from vidpred.cells import ConvGRUCell, STGRUCell
+from vidpred.cells import ConvGRUCell, STGRUCell, total_penalty
 from vidpred.models import Predictor, zoo
 
 CHANNELS = 2
@@ -165,20 +165,36 @@ def test_gradients_pass_through_the_frames_fed_back(name: str) -> None:
     model, frames = build(name), clip(5, batch=1)
     keep = keep_first(1, 4, context=2)
 
-    def gradients(predicted: Tensor) -> Tensor:
-        loss = (predicted - frames[:, 1:]).square().mean()
+    def gradients(predicted: Tensor, state: Any) -> Tensor:
+        loss = (predicted - frames[:, 1:]).square().mean() + total_penalty(state)
         return torch.cat([g.flatten() for g in torch.autograd.grad(loss, [*model.parameters()])])
 
-    expected = gradients(stream(model, frames, keep)[0])
-    cut = gradients(stream(model, frames, keep, detach=True)[0])
-    assert (expected - cut).abs().max() > 1e-9
-    close(gradients(model.rollout(frames, keep)), expected)
+    def streamed(detach: bool) -> Tensor:
+        predicted, states = stream(model, frames, keep, detach=detach)
+        return gradients(predicted, states[-1])
+
+    expected = streamed(detach=False)
+    assert (expected - streamed(detach=True)).abs().max() > 1e-9
+    close(gradients(*model.rollout_with_state(frames, keep)), expected)
+
+
+@any_model
+def test_rollout_with_state_ends_in_the_state_of_streaming(name: str) -> None:
+    model, frames = build(name), clip(5, batch=1)
+    keep = keep_first(1, 4, context=2)
+    with torch.no_grad():
+        predicted, state = model.rollout_with_state(frames, keep)
+        expected, states = stream(model, frames, keep)
+    close(predicted, expected)
+    for a, b in zip(tree_leaves(state), tree_leaves(states[-1]), strict=True):
+        close(a, b)
 
 
 @any_model
 def test_every_parameter_of_a_model_is_trained(name: str) -> None:
     model, frames = build(name), clip(5)
-    model.rollout(frames, keep_first(2, 4, context=2)).square().sum().backward()
+    predicted, state = model.rollout_with_state(frames, keep_first(2, 4, context=2))
+    (predicted.square().sum() + total_penalty(state)).backward()
     for label, parameter in model.named_parameters():
         assert parameter.grad is not None, label
         assert parameter.grad.any(), label

@@ -235,9 +235,9 @@ def test_any_unit_makes_a_model(unit: Any) -> None:
     assert [type(cell) for cell in layers(model)] == [unit, unit]
     assert isinstance(model.core, unit.wiring)
     frames = torch.rand(2, 4, 1, 9, 7)
-    predicted = model.rollout(frames, torch.zeros(2, 3, dtype=torch.bool))
+    predicted, state = model.rollout_with_state(frames, torch.zeros(2, 3, dtype=torch.bool))
     assert predicted.shape == (2, 3, 1, 9, 7)
-    predicted.square().sum().backward()
+    (predicted.square().sum() + cells.total_penalty(state)).backward()
     for label, parameter in model.named_parameters():
         assert parameter.grad is not None, label
         assert parameter.grad.isfinite().all(), label
@@ -249,7 +249,8 @@ def test_every_parameter_of_a_model_receives_a_gradient(name: str) -> None:
     model = MODELS[name](hidden_channels=4, layers=2)
     side = 4 * model.encoder.stride
     frames = torch.rand(2, 5, 1, side, side)
-    model.rollout(frames, torch.zeros(2, 4, dtype=torch.bool)).square().sum().backward()
+    predicted, state = model.rollout_with_state(frames, torch.zeros(2, 4, dtype=torch.bool))
+    (predicted.square().sum() + cells.total_penalty(state)).backward()
     for label, parameter in model.named_parameters():
         assert parameter.grad is not None, label
         assert parameter.grad.isfinite().all(), label

@@ -3,7 +3,7 @@
 The units' names end in ``Cell``; the rest are the protocol, the wirings, flows and states.
 """
 
-from vidpred.cells.base import Cell, ConvNorm
+from vidpred.cells.base import Cell, ConvNorm, Penalty, total_penalty
 from vidpred.cells.causal_lstm import CausalLSTMCell, CausalLSTMState, GHUCell, GHUState
 from vidpred.cells.convgru import ConvGRUCell, ConvGRUState
 from vidpred.cells.convlstm import ConvLSTMCell, ConvLSTMState
@@ -53,6 +53,7 @@ __all__ = [
     "MotionLSTMState",
     "MotionZigzag",
     "PastMemories",
+    "Penalty",
     "RPMCell",
     "RPMFlow",
     "RPMState",
@@ -67,4 +68,5 @@ __all__ = [
     "Zigzag",
     "ZigzagFlow",
     "ZigzagState",
+    "total_penalty",
 ]

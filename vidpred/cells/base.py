@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,34 @@ class Cell(nn.Module, abc.ABC, Generic[Flow, State]):
     @abc.abstractmethod
     def forward(self, flow: Flow, state: State) -> tuple[Flow, State]:
         """Advance by one time step: ``(flow from below, state) -> (flow upwards, new state)``."""
+
+
+class Penalty(NamedTuple):
+    """A state that is a term of the training loss: what a cell asks for besides good predictions.
+
+    ``total``, ``(B, 1, 1, 1)``, is 0 before the first frame and grows from step to step. Wherever
+    in the state of a core it stands, :func:`total_penalty` finds it.
+    """
+
+    total: Tensor
+
+
+def total_penalty(state: Any) -> Tensor | float:
+    """Return the sum of the penalties in a state, mean over the batch; 0 where there are none.
+
+    Args:
+        state: Of a cell or wiring, after all steps. Divided by their number, the result is
+            commensurate with a loss that is the mean over predicted frames.
+
+    Example:
+        >>> import torch
+        >>> state = (torch.rand(2, 8, 4, 4), Penalty(torch.ones(2, 1, 1, 1)))
+        >>> total_penalty(state)
+        tensor(1.)
+    """
+    if isinstance(state, Penalty):
+        return state.total.mean()
+    return sum(map(total_penalty, state)) if isinstance(state, tuple) else 0.0
 
 
 class LayerNorm(nn.Module):

@@ -58,7 +58,7 @@ class Predictor(nn.Module):
         if not torch.compiler.is_compiling():
             check_range(context)
         given = [True] * context.shape[1] + [False] * (horizon - 1)
-        return self._unroll(context, given, None, first=context.shape[1] - 1)
+        return self._unroll(context, given, None, first=context.shape[1] - 1)[0]
 
     def rollout(self, frames: Tensor, keep: Tensor) -> Tensor:
         """Predict every frame of a clip but the first, feeding true or predicted frames: training.
@@ -74,6 +74,13 @@ class Predictor(nn.Module):
         Raises:
             ValueError: Wrong rank, channels or dtype of ``frames``, wrong shape of ``keep``. The
                 range is not checked: that would make an accelerator wait at every step.
+        """
+        return self.rollout_with_state(frames, keep)[0]
+
+    def rollout_with_state(self, frames: Tensor, keep: Tensor) -> tuple[Tensor, Any]:
+        """As :meth:`rollout`, with the state after the last step beside the predictions.
+
+        For what a training wants of the state: :func:`vidpred.cells.total_penalty`.
         """
         self._check(frames)
         steps = frames.shape[1] - 1
@@ -124,8 +131,8 @@ class Predictor(nn.Module):
 
     def _unroll(
         self, frames: Tensor, given: Sequence[bool], keep: Tensor | None, first: int
-    ) -> Tensor:
-        """Run ``len(given)`` steps and return the predictions of step ``first`` and later."""
+    ) -> tuple[Tensor, Any]:
+        """Run ``len(given)`` steps: the predictions of step ``first`` and later, the last state."""
         state = self.init_state(frames[:, 0])
         predictions: list[Tensor] = []
         for t, is_given in enumerate(given):
@@ -139,7 +146,7 @@ class Predictor(nn.Module):
             top, state = self.core(features[-1], state)
             if t >= first:
                 predictions.append(self._decode(top, features, frames.shape[-2:]))
-        return torch.stack(predictions, dim=1)
+        return torch.stack(predictions, dim=1), state
 
     def _encode(self, frames: Tensor) -> list[Tensor]:
         stride = self.encoder.stride

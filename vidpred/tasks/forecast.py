@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from vidpred import tables, visual
+from vidpred.cells import total_penalty
 from vidpred.metrics import PSNR, SSIM, FrameMetric, MSESum
 from vidpred.models import Predictor
 from vidpred.models.predictor import check_range
@@ -29,9 +30,9 @@ class ForecastTask(LightningModule):
 
     Batches are clips ``(B, T, C, H, W)`` in [0, 1], of which the first ``context_length`` frames
     are known and the rest is to be predicted. Training minimises the mean squared error of all
-    predictions, those within the context included, and feeds true or predicted frames as
-    ``sampling`` says. All it draws at random depends on (seed, step, rank) alone: an interrupted
-    run resumes exactly.
+    predictions, those within the context included, plus the penalty that the predictor's units may
+    have (:class:`vidpred.cells.Penalty`), and feeds true or predicted frames as ``sampling`` says.
+    All it draws at random depends on (seed, step, rank) alone: an interrupted run resumes exactly.
 
     Validation and test forecast without targets and log the mean of each metric as ``val_mse`` and
     so on; ``MSE`` is the squared error summed over a frame. The test also prints its metrics for
@@ -123,8 +124,7 @@ class ForecastTask(LightningModule):
             rank=self.global_rank,
             seed=self.seed,
         )
-        prediction = self.predictor.rollout(frames, keep)
-        loss = F.mse_loss(prediction.to(frames.dtype), frames[:, 1:])
+        loss = self.loss(frames, keep)
         if not loss.isfinite():
             raise FloatingPointError(
                 f"the loss is {loss.item()} at step {self.global_step}, batch {batch_idx} of epoch "
@@ -133,6 +133,17 @@ class ForecastTask(LightningModule):
             )
         self.log("train_loss", loss, prog_bar=True, sync_dist=True)
         return loss
+
+    def loss(self, frames: Tensor, keep: Tensor) -> Tensor:
+        """What training minimises, from clips and from which of their frames enter.
+
+        Args:
+            frames: ``(B, T, C, H, W)`` in [0, 1].
+            keep: Boolean ``(B, T-1)``, as :meth:`vidpred.models.Predictor.rollout` takes it.
+        """
+        prediction, state = self.predictor.rollout_with_state(frames, keep)
+        error = F.mse_loss(prediction.to(frames.dtype), frames[:, 1:])
+        return error + total_penalty(state) / prediction.shape[1]
 
     def on_validation_epoch_start(self) -> None:
         self._running = {}
