@@ -75,11 +75,13 @@ def test_examples_run(file, tmp_path):
     assert status == 0, err
 
 
-def test_examples_differ_in_the_predictor_alone():
+def test_examples_differ_in_the_predictor_and_its_sampling_alone():
     contents = [yaml.safe_load(file.read_text()) for file in EXAMPLES]
     assert {"stgru", *zoo.__all__} - {"stacked"} <= {file.stem for file in EXAMPLES}
     for file, content in zip(EXAMPLES, contents, strict=True):
         del content["model"]["init_args"]["predictor"]
+        sampling = content["model"]["init_args"].pop("sampling")["class_path"].split(".")[-1]
+        assert sampling.startswith("Reverse") == (file.stem == "predrnnv2")
         assert content["trainer"].pop("default_root_dir") == f"runs/moving_mnist/{file.stem}"
         assert content == contents[0]
 

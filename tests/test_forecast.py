@@ -52,8 +52,8 @@ def trainer(folder, **arguments: Any):
     return Trainer(**quiet | arguments)
 
 
-def loader(samples: Any):
-    return DataLoader(samples, batch_size=2)
+def loader(samples: Any, batch_size=2):
+    return DataLoader(samples, batch_size)
 
 
 class Losses(Callback):
@@ -93,6 +93,39 @@ def test_the_loss_is_that_of_all_predicted_frames(tmp_path, sampling):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+
+
+def test_the_penalty_of_the_units_is_in_the_loss():
+    model = task(predictor=zoo.predrnnv2(hidden_channels=4, layers=2, decoupling=0.5))
+    frames, keep = torch.rand(3, LENGTH, 1, 32, 32), torch.ones(3, LENGTH - 1, dtype=torch.bool)
+    prediction, state = model.predictor.rollout_with_state(frames, keep)
+    *_, penalty = state.cells
+    error = (prediction - frames[:, 1:]).square().mean()
+    expected = error + penalty.total.mean() / (LENGTH - 1)
+    torch.testing.assert_close(model.loss(frames, keep), expected)
+    # Half of a mean of cosines, which only a training pays for.
+    assert 0 < penalty.total.mean() / (LENGTH - 1) < 0.5
+    model.eval()
+    torch.testing.assert_close(model.loss(frames, keep), error)
+
+
+def test_accumulated_gradients_of_a_penalty_are_those_of_the_whole_batch(tmp_path):
+    frames = list(torch.rand(4, LENGTH, 1, 16, 16, dtype=torch.float64))
+
+    def trained(batches):
+        torch.manual_seed(0)
+        model = task(
+            predictor=zoo.predrnnv2(hidden_channels=4, layers=2),
+            sampling=ScheduledSampling(slope=0),
+            optimizer=partial(torch.optim.SGD, lr=10.0),
+        )
+        fit = trainer(tmp_path, max_steps=1, accumulate_grad_batches=batches, precision="64-true")
+        before = {name: weight.clone() for name, weight in model.state_dict().items()}
+        fit.fit(model, loader(frames, batch_size=4 // batches))
+        assert all((weight != before[name]).any() for name, weight in model.state_dict().items())
+        return dict(model.state_dict())
+
+    torch.testing.assert_close(trained(batches=1), trained(batches=2), rtol=0, atol=1e-12)
 
 
 def test_batches_of_one_step_draw_differently(tmp_path):

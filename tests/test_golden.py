@@ -1,8 +1,9 @@
 """Cells and models against recorded outputs of the authors' and OpenSTL's code, in float64.
 
-A file holds ``meta`` (JSON), ``param/<name>`` (their state dict), ``in/<name>`` and ``out/<name>``.
-Its name begins with the unit's or model's, everything else is read from the file: ``--golden DIR``
-runs another folder of such files, of any size, batch or width.
+A file holds ``meta`` (JSON), ``param/<name>`` (their state dict), ``in/<name>``, ``out/<name>``;
+where a loss is compared, also ``gradient/<name>`` by their weights. Its name begins with the unit's
+or model's, everything else is read from the file: ``--golden DIR`` runs another folder of such
+files, of any size, batch or width.
 
 Outputs must agree to 1e-10. One exception: weights named as a layer norm's were drawn in float64
 (in MotionRNN also convolutions of the second layer are so named), and where they are stored in
@@ -24,7 +25,8 @@ from einops import rearrange
 from torch import Tensor
 
 from vidpred import cells, weights
-from vidpred.models import zoo
+from vidpred.models import Predictor, zoo
+from vidpred.tasks import ForecastTask
 
 
 def is_norm(name: str, dimensions: int) -> bool:
@@ -34,7 +36,8 @@ def is_norm(name: str, dimensions: int) -> bool:
 
 class Golden:
     def __init__(self, path: Path) -> None:
-        self.tensors: dict[str, dict[str, Tensor]] = {"param": {}, "in": {}, "out": {}}
+        groups = ("param", "in", "out", "gradient")
+        self.tensors: dict[str, dict[str, Tensor]] = {group: {} for group in groups}
         self.rounded = False
         with np.load(path, allow_pickle=False) as file:
             self.meta: dict[str, Any] = json.loads(str(file["meta"]))
@@ -44,7 +47,7 @@ class Golden:
                     array = file[key]
                     self.rounded |= name.endswith(".1.weight") and array.dtype == "f4"
                     self.tensors[group][name] = torch.from_numpy(array).double()
-        self.weights, self.inputs, self.outputs = self.tensors.values()
+        self.weights, self.inputs, self.outputs, self.gradients = self.tensors.values()
         self.unchecked = set(self.outputs)
 
     def build(self, make: Callable[..., torch.nn.Module], *args: Any, **options: Any) -> Any:
@@ -197,14 +200,20 @@ def cell_stau(golden: Golden) -> None:
     golden.expect(T=t_new, S=s_new)
 
 
-def run_model(golden: Golden, model: Any, frames: Tensor) -> Tensor:
-    """Feed true frames for ``input_length`` steps and predictions after them."""
+def keep_first(golden: Golden, frames: Tensor) -> Tensor:
+    """True frames enter for ``input_length`` steps, and predictions after them."""
     steps = torch.arange(frames.shape[1] - 1)
-    keep = (steps < golden.meta["input_length"]).expand(frames.shape[0], -1)
-    return model.rollout(frames, keep)
+    return (steps < golden.meta["input_length"]).expand(frames.shape[0], -1)
 
 
-def patch_model(golden: Golden, make: Callable[..., Any], **options: Any) -> None:
+def run_model(golden: Golden, model: Any, frames: Tensor) -> Tensor:
+    return model.rollout(frames, keep_first(golden, frames))
+
+
+def patch_model(
+    golden: Golden, make: Callable[..., Any], **options: Any
+) -> tuple[Predictor, Tensor]:
+    """Check the predictions; return the model and its frames."""
     # These files hold frames already folded into patches, channels last.
     p = golden.meta["patch"]
     folded = golden.inputs["frames"]
@@ -220,6 +229,7 @@ def patch_model(golden: Golden, make: Callable[..., Any], **options: Any) -> Non
     )
     predicted = run_model(golden, model, frames)
     golden.expect(frames=rearrange(predicted, "b t c (h p) (w q) -> b t h w (p q c)", p=p, q=p))
+    return model, frames
 
 
 def model_convlstm(golden: Golden) -> None:
@@ -228,6 +238,18 @@ def model_convlstm(golden: Golden) -> None:
 
 def model_predrnn(golden: Golden) -> None:
     patch_model(golden, zoo.predrnn)
+
+
+def model_predrnnv2(golden: Golden) -> None:
+    decoupling = golden.meta["decouple_beta"]
+    model, frames = patch_model(golden, zoo.predrnnv2, decoupling=decoupling)
+    loss = ForecastTask(model).loss(frames, keep_first(golden, frames))
+    golden.expect(loss=loss)
+    loss.backward()
+    expected = weights.translate(model, golden.gradients)
+    for name, parameter in model.named_parameters():
+        if not name.endswith(".bias"):  # the reference has none
+            torch.testing.assert_close(parameter.grad, expected[name], rtol=0.0, atol=1e-10)
 
 
 def model_predrnnpp(golden: Golden) -> None:
@@ -301,6 +323,7 @@ CHECKS = {
         model_motionrnn,
         model_predrnn,
         model_predrnnpp,
+        model_predrnnv2,
         model_stau,
         model_strpm,
     )

@@ -88,6 +88,7 @@ def shapes(unit: type[Cell], batch: int, size: tuple[int, int]) -> set[tuple[int
     # MotionGRU keeps a row and a column for each of 3x3 neighbours; its host does so at half size.
     half = tuple((side + 1) // 2 for side in size)
     known = {
+        cells.DecoupledSTLSTMCell: {feature_map, number},
         cells.MIMCell: {feature_map, number},
         cells.MotionGRUCell: {(batch, 18, *size)},
         cells.MotionLSTMCell: {feature_map, (batch, 18, *half)},

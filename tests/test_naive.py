@@ -143,6 +143,28 @@ def test_zigzag(unit: Any, twin_unit: Any, options: dict[str, Any]) -> None:
     check(unit, 3, options, twin)
 
 
+@pytest.mark.parametrize("options", ZIGZAG, ids=name)
+def test_decoupled(options: dict[str, Any]) -> None:
+    constants = {key: options[key] for key in options.keys() & {"forget_bias"}}
+
+    def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:
+        *lower, adapter = layers
+        *states, (penalty,) = state.cells
+        outputs, H, C, M, penalty = naive.run_decoupled(
+            lower,
+            adapter,
+            frames,
+            [h for h, _ in states],
+            [c for _, c in states],
+            state.m,
+            penalty,
+            **constants,
+        )
+        return outputs, [*tree_leaves(list(zip(H, C, strict=True))), penalty, M]
+
+    check(cells.DecoupledSTLSTMCell, 3, options, twin)
+
+
 @pytest.mark.parametrize("options", [*NORMS, {}], ids=name)
 def test_ghu(options: dict[str, Any]) -> None:
     def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:

@@ -24,6 +24,7 @@ MODELS: dict[str, Callable[[], Predictor]] = {
     "predrnn": lambda: zoo.predrnn(CHANNELS, 4, 2, kernel_size=3),
     "predrnnpp": lambda: zoo.predrnnpp(CHANNELS, 4, 2, kernel_size=3),
     "mim": lambda: zoo.mim(CHANNELS, 4, 2, kernel_size=3),
+    "predrnnv2": lambda: zoo.predrnnv2(CHANNELS, 4, 2, kernel_size=3),
     "motionrnn": lambda: zoo.motionrnn(CHANNELS, 4, 2, kernel_size=3),
     "strpm": lambda: zoo.strpm(CHANNELS, 4, 2, 1, kernel_size=3, patch=2, tau=2),
     "convlstm": lambda: zoo.convlstm(CHANNELS, 4, 2, kernel_size=3, patch=2),

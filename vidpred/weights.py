@@ -11,7 +11,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from vidpred.cells import Difference, FirstHighway, GHUCell, MIMCell
+from vidpred.cells import Decoupling, Difference, FirstHighway, GHUCell, MIMCell
 from vidpred.files import replacing
 from vidpred.models.predictor import Predictor
 
@@ -23,6 +23,7 @@ _REFERENCE_NAMES = [
     (r"^(motion_list\.\d+\.)?mask\.", r"\1warp.warp_gate."),
     (r"^(motion_list\.\d+\.)?gather\.", r"\1warp.conv."),
     (r"^conv_first_v\.conv\.", "conv_first_v."),
+    (r"^decoupling\.adapter\.", "adapter."),
     (r"^encoder\.convs\.0\.", "encoders.0.encoder_t_conv-1."),
     (r"^encoder\.convs\.(\d+)\.", lambda m: f"encoders.{m[1]}.encoder_t{int(m[1]) - 1}."),
     (r"^decoder\.convs\.(\d+)\.", r"decoders.\1.c_decoder\1."),
@@ -44,9 +45,10 @@ _REFERENCE_NAMES = [
 ]
 # What is between the layers, and its name there.
 _BETWEEN = {
-    GHUCell: "gradient_highway",
+    Decoupling: "decoupling",
     Difference: "difference",
     FirstHighway: "conv_first_v",
+    GHUCell: "gradient_highway",
 }
 _CELL = r"core\.(?:stack\.)?cells\.(\d+)"
 # Weights that the references hold and never use.

@@ -13,7 +13,7 @@ def motion_highway(
     W: Weights, X: Tensor, H: Tensor, C: Tensor, M: Tensor, highway: Tensor, **options: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``(H_t, C_t, M_t)``; ``highway`` is the ``H_t`` of the layer below, before it was moved."""
-    o, new, C_t, M_t = stlstm_gates(W, X, H, C, M, **options)
+    o, new, C_t, M_t, _ = stlstm_gates(W, X, H, C, M, **options)
     return o * new + (1 - o) * highway, C_t, M_t
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from naive.causal_lstm import ghu
 from naive.convgru import convgru
 from naive.convlstm import convlstm
+from naive.decoupled import decoupling
 from naive.mau import mau
 from naive.mim import mim_block, mim_memory
 from naive.motion_gru import motion_gru
@@ -22,6 +23,7 @@ from naive.parts import Weights
 from naive.rpm import rpm
 from naive.stau import stau
 from naive.stgru import stgru
+from naive.stlstm import stlstm_gates
 
 Grid = dict[tuple[int, int], Tensor]  # a state by (t, k): time from 1, layer from 1 (0: the input)
 
@@ -77,6 +79,29 @@ def run_zigzag(
             X = H[k]
         outputs.append(X)
     return outputs, H, C, M
+
+
+def run_decoupled(
+    layers: list[Weights],
+    adapter: Weights,
+    frames: list[Tensor],
+    H: list[Tensor],
+    C: list[Tensor],
+    M: Tensor,
+    penalty: Tensor,
+    *,
+    weight: float = 0.1,
+    **options: Any,
+) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor, Tensor]:
+    H, C, outputs = list(H), list(C), []
+    for X in frames:
+        for k, W in enumerate(layers):
+            o, new, C[k], M, (dC, dM) = stlstm_gates(W, X, H[k], C[k], M, **options)
+            X = H[k] = o * new
+            coupling = decoupling(adapter, dC, dM)[:, None, None, None]
+            penalty = penalty + weight * coupling / len(layers)
+        outputs.append(X)
+    return outputs, H, C, M, penalty
 
 
 def run_ghu(

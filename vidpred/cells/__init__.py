@@ -7,6 +7,12 @@ from vidpred.cells.base import Cell, ConvNorm, Penalty, total_penalty
 from vidpred.cells.causal_lstm import CausalLSTMCell, CausalLSTMState, GHUCell, GHUState
 from vidpred.cells.convgru import ConvGRUCell, ConvGRUState
 from vidpred.cells.convlstm import ConvLSTMCell, ConvLSTMState
+from vidpred.cells.decoupled import (
+    DecoupledFlow,
+    DecoupledSTLSTMCell,
+    DecoupledZigzag,
+    Decoupling,
+)
 from vidpred.cells.mau import MAUCell, MAUState
 from vidpred.cells.mim import Difference, MIMCell, MIMFlow, MIMState, MIMZigzag
 from vidpred.cells.motion_gru import MotionGRUCell, MotionGRUState
@@ -33,6 +39,10 @@ __all__ = [
     "ConvLSTMCell",
     "ConvLSTMState",
     "ConvNorm",
+    "DecoupledFlow",
+    "DecoupledSTLSTMCell",
+    "DecoupledZigzag",
+    "Decoupling",
     "Difference",
     "FirstHighway",
     "GHUCell",

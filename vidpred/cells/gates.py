@@ -67,4 +67,14 @@ def lstm_memory(memory: Tensor, i: Tensor, f: Tensor, g: Tensor, forget_bias: fl
         >>> lstm_memory(one, i=zero, f=zero, g=zero, forget_bias=0.0)
         tensor([0.5000])
     """
-    return torch.sigmoid(f + forget_bias) * memory + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(f + forget_bias) * memory + lstm_increment(i, g)
+
+
+def lstm_increment(i: Tensor, g: Tensor) -> Tensor:
+    r"""What an LSTM adds to its memory: :math:`\sigma(i) \odot \tanh(g)`.
+
+    Args:
+        i: The input gate before its sigmoid.
+        g: What to write, before its hyperbolic tangent, same shape.
+    """
+    return torch.sigmoid(i) * torch.tanh(g)

@@ -101,7 +101,7 @@ class MotionHighwayCell(SpatiotemporalLSTM[MotionFlow]):
 
     def forward(self, flow: MotionFlow, state: STLSTMState) -> tuple[MotionFlow, STLSTMState]:
         (x, m, highway), (h, c) = flow, state
-        o, new, c, m = self.update(x, m, h, c)
+        o, new, c, m, _ = self.update(x, m, h, c)
         h = blend(highway, new, o, c.dtype)
         return MotionFlow(h, m, h), STLSTMState(h, c)
 

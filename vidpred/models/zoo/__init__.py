@@ -1,7 +1,7 @@
 """The published models: functions that build them, with the papers' settings as defaults."""
 
 from vidpred.models.zoo.domains import strpm
-from vidpred.models.zoo.patched import convlstm, mim, motionrnn, predrnn, predrnnpp
+from vidpred.models.zoo.patched import convlstm, mim, motionrnn, predrnn, predrnnpp, predrnnv2
 from vidpred.models.zoo.strided import iprnn, mau, stacked, stau
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "motionrnn",
     "predrnn",
     "predrnnpp",
+    "predrnnv2",
     "stacked",
     "stau",
     "strpm",

@@ -5,9 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from torch import Tensor
+
 from vidpred.cells import (
     CausalLSTMCell,
+    Cell,
     ConvLSTMCell,
+    DecoupledSTLSTMCell,
+    DecoupledZigzag,
     Difference,
     FirstHighway,
     GHUCell,
@@ -96,6 +101,47 @@ def predrnn(
     cell = partial(STLSTMCell, kernel_size=kernel_size, norm=norm, size=feature_size(size, patch))
     cells = stack_of(cell, in_channels * patch**2, hidden_channels, layers)
     return patched(cells, in_channels, patch)
+
+
+def predrnnv2(
+    in_channels: int = 1,
+    hidden_channels: int = 128,
+    layers: int = 4,
+    *,
+    kernel_size: int = 5,
+    patch: int = 4,
+    decoupling: float = 0.1,
+    norm: Norm = None,
+    size: Size = None,
+) -> Predictor:
+    """PredRNN-v2: PredRNN whose memories are kept apart by a term of the training loss.
+
+    :class:`~vidpred.tasks.ForecastTask` adds the term. The paper trains it with
+    :class:`~vidpred.sampling.ReverseScheduledSampling`.
+
+    Args:
+        in_channels: Channels of a frame.
+        hidden_channels: Channels of every state.
+        layers: How many units.
+        kernel_size: Odd width of the units' kernels.
+        patch: Side of the squares that are folded into channels, in pixels.
+        decoupling: Weight of the term (0.01 for KTH).
+        norm: The units' norm: ``"group"``, ``"layer"`` (needs ``size``) or ``None`` (published).
+        size: (H, W) of a frame, for ``norm="layer"``.
+
+    Reference:
+        Wang et al., TPAMI 2022, arXiv:2103.09504.
+
+    Example:
+        >>> import torch
+        >>> predrnnv2(hidden_channels=8)(torch.rand(1, 4, 1, 32, 32), horizon=2).shape
+        torch.Size([1, 2, 1, 32, 32])
+    """
+    cell = partial(
+        DecoupledSTLSTMCell, kernel_size=kernel_size, norm=norm, size=feature_size(size, patch)
+    )
+    cells = stack_of(cell, in_channels * patch**2, hidden_channels, layers)
+    return on_patches(DecoupledZigzag(cells, decoupling), in_channels, patch)
 
 
 def predrnnpp(
@@ -210,6 +256,10 @@ def motionrnn(
 
 def patched(cells: list[Any], in_channels: int, patch: int) -> Predictor:
     """A predictor of units that see a frame as folded patches."""
-    core = cells[0].wiring(cells)
+    return on_patches(cells[0].wiring(cells), in_channels, patch)
+
+
+def on_patches(core: Cell[Tensor, Any], in_channels: int, patch: int) -> Predictor:
+    """A predictor of a core that sees a frame as folded patches."""
     decoder = PatchDecoder(core.hidden_channels, in_channels, patch)
     return Predictor(PatchEncoder(in_channels, patch), core, decoder)
