@@ -102,6 +102,17 @@ def test_convlstm(options: dict[str, Any]) -> None:
     check(cells.ConvLSTMCell, 3, options, twin)
 
 
+@pytest.mark.parametrize("options", [*NORMS, {"norm": None, "forget_bias": 0.0}, {}], ids=name)
+def test_sa_convlstm(options: dict[str, Any]) -> None:
+    constants = {key: options[key] for key in options.keys() & {"forget_bias"}}
+
+    def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:
+        outputs, states = naive.run_sa_convlstm(layers, frames, state, **constants)
+        return outputs, tree_leaves(states)
+
+    check(cells.SAConvLSTMCell, 3, options, twin)
+
+
 @pytest.mark.parametrize("options", [*NORMS, {}], ids=name)
 def test_convgru(options: dict[str, Any]) -> None:
     def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:

@@ -25,6 +25,7 @@ MODELS: dict[str, Callable[..., Predictor]] = {
     "predrnnv2": zoo.predrnnv2,
     "convlstm": zoo.convlstm,
     "strpm": zoo.strpm,
+    "sa_convlstm": zoo.sa_convlstm,
 }
 UNITS = [getattr(cells, name) for name in cells.__all__ if name.endswith("Cell") and name != "Cell"]
 any_model = pytest.mark.parametrize("name", MODELS)
@@ -82,6 +83,12 @@ def rpm() -> int:
     return inputs + pasts + normed(2 * 128, 128, 5) + conv(2 * 128, 128, 1)
 
 
+def sa_convlstm(in_channels: int) -> int:
+    lstm = conv(in_channels, 4 * 64, 5) + conv(64, 4 * 64, 5)
+    attention = conv(64, (3 + 2) * 64, 1, bias=False) + conv(2 * 64, 64, 1, bias=False)
+    return lstm + attention + conv(2 * 64, 3 * 64, 5)
+
+
 # Two hats of one gate each, two fusions of three gates each.
 STAU_UNIT = 2 * normed(64, 64, 5) + 2 * normed(64, 3 * 64, 5)
 STGRU_UNIT = 2 * normed(64, 4 * 64, 5)
@@ -101,6 +108,7 @@ PARAMETERS = {
     + conv(64, 16, 1, bias=False),
     "convlstm": convlstm(16) + 3 * convlstm(128) + TO_PATCHES,
     "strpm": 16 * rpm() + conv(3 * 128, 128, 1) + 3 * frame(128, 2, 64) + conv(2 * 64, 64, 1),
+    "sa_convlstm": sa_convlstm(16) + 3 * sa_convlstm(64) + conv(64, 16, 1, bias=False),
 }
 
 
@@ -180,6 +188,7 @@ def test_defaults_are_the_papers_settings() -> None:
         "predrnnv2": cells.DecoupledSTLSTMCell,
         "convlstm": cells.ConvLSTMCell,
         "strpm": cells.RPMCell,
+        "sa_convlstm": cells.SAConvLSTMCell,
     }
     for name, model in made.items():
         assert len(
@@ -210,6 +219,7 @@ def test_defaults_are_the_papers_settings() -> None:
         "predrnnv2": 0,
         "convlstm": 0,
         "strpm": 0,
+        "sa_convlstm": 0,
     }
 
 

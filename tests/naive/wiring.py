@@ -21,6 +21,7 @@ from naive.motion_gru import motion_gru
 from naive.motion_lstm import motion_highway, move
 from naive.parts import Weights
 from naive.rpm import rpm
+from naive.sa_convlstm import sa_convlstm
 from naive.stau import stau
 from naive.stgru import stgru
 from naive.stlstm import stlstm_gates
@@ -38,6 +39,19 @@ def run_convlstm(
             X = H[k]
         outputs.append(X)
     return outputs, H, C
+
+
+def run_sa_convlstm(
+    layers: list[Weights], frames: list[Tensor], states: list[list[Tensor]], **options: Any
+) -> tuple[list[Tensor], list[list[Tensor]]]:
+    """``states``: ``[H, C, M]`` of every layer."""
+    states, outputs = [list(state) for state in states], []
+    for X in frames:
+        for W, state in zip(layers, states, strict=True):
+            state[:] = sa_convlstm(W, X, *state, **options)
+            X = state[0]
+        outputs.append(X)
+    return outputs, states
 
 
 def run_convgru(

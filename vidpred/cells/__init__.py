@@ -25,6 +25,7 @@ from vidpred.cells.motion_lstm import (
     MotionZigzag,
 )
 from vidpred.cells.rpm import PastMemories, RPMCell, RPMFlow, RPMState, RPMZigzag
+from vidpred.cells.sa_convlstm import SAConvLSTMCell, SAConvLSTMState
 from vidpred.cells.stau import STAUCell
 from vidpred.cells.stgru import STGRUCell, STGRUState
 from vidpred.cells.stlstm import STLSTMCell, STLSTMState
@@ -69,6 +70,8 @@ __all__ = [
     "RPMState",
     "RPMZigzag",
     "Remat",
+    "SAConvLSTMCell",
+    "SAConvLSTMState",
     "STAUCell",
     "STGRUCell",
     "STGRUState",

@@ -1,7 +1,15 @@
 """The published models: functions that build them, with the papers' settings as defaults."""
 
 from vidpred.models.zoo.domains import strpm
-from vidpred.models.zoo.patched import convlstm, mim, motionrnn, predrnn, predrnnpp, predrnnv2
+from vidpred.models.zoo.patched import (
+    convlstm,
+    mim,
+    motionrnn,
+    predrnn,
+    predrnnpp,
+    predrnnv2,
+    sa_convlstm,
+)
 from vidpred.models.zoo.strided import iprnn, mau, stacked, stau
 
 __all__ = [
@@ -13,6 +21,7 @@ __all__ = [
     "predrnn",
     "predrnnpp",
     "predrnnv2",
+    "sa_convlstm",
     "stacked",
     "stau",
     "strpm",

@@ -19,6 +19,7 @@ from vidpred.cells import (
     MIMCell,
     MotionHighwayCell,
     MotionLSTMCell,
+    SAConvLSTMCell,
     STLSTMCell,
 )
 from vidpred.cells.base import Norm
@@ -65,6 +66,41 @@ def convlstm(
         norm=norm,
         size=feature_size(size, patch),
     )
+    cells = stack_of(cell, in_channels * patch**2, hidden_channels, layers)
+    return patched(cells, in_channels, patch)
+
+
+def sa_convlstm(
+    in_channels: int = 1,
+    hidden_channels: int = 64,
+    layers: int = 4,
+    *,
+    kernel_size: int = 5,
+    patch: int = 4,
+    norm: Norm = None,
+    size: Size = None,
+) -> Predictor:
+    """SA-ConvLSTM: a stack of ConvLSTMs with self-attention memories, on folded patches.
+
+    Args:
+        in_channels: Channels of a frame.
+        hidden_channels: Channels of every state.
+        layers: How many units.
+        kernel_size: Odd width of the units' kernels.
+        patch: Side of the squares that are folded into channels, in pixels.
+        norm: The units' norm: ``"group"``, ``"layer"`` (needs ``size``) or ``None``.
+        size: (H, W) of a frame, for ``norm="layer"``.
+
+    Reference:
+        Lin et al., AAAI 2020.
+
+    Example:
+        >>> import torch
+        >>> sa_convlstm(hidden_channels=8)(torch.rand(1, 4, 1, 32, 32), horizon=2).shape
+        torch.Size([1, 2, 1, 32, 32])
+    """
+    options = {"kernel_size": kernel_size, "norm": norm, "size": feature_size(size, patch)}
+    cell = partial(SAConvLSTMCell, **options)
     cells = stack_of(cell, in_channels * patch**2, hidden_channels, layers)
     return patched(cells, in_channels, patch)
 
