@@ -23,6 +23,7 @@ import pytest
 import torch
 from einops import rearrange
 from torch import Tensor
+from torch.nn import functional as F
 
 from vidpred import cells, weights
 from vidpred.models import Predictor, zoo
@@ -157,6 +158,13 @@ def cell_strpm(golden: Golden) -> None:
     golden.expect(H=h, O=o, C=c, M=m)
 
 
+def cell_phycell(golden: Golden) -> None:
+    x, h = (golden.inputs[name] for name in "xH")
+    cell = golden.build(cells.PhyCell, x.shape[1], h.shape[1])
+    flow, _ = cell(x, cells.PhyCellState(h))
+    golden.expect(H=flow, penalty=cell.moment_penalty())
+
+
 def cell_stgru(golden: Golden) -> None:
     t, s = golden.inputs["T"], golden.inputs["S"]
     cell = golden.build(cells.STGRUCell, s.shape[1], t.shape[1], **layer_norm(golden, t.shape[-2:]))
@@ -264,6 +272,15 @@ def model_motionrnn(golden: Golden) -> None:
     patch_model(golden, zoo.motionrnn)
 
 
+def model_phydnet(golden: Golden) -> None:
+    frames, meta = golden.inputs["frames"], golden.meta
+    model = golden.build(zoo.phydnet, frames.shape[2], meta["hidden"], meta["layers"])
+    predicted = run_model(golden, model, frames)
+    # The authors add the penalty to the errors' sum over the steps.
+    penalty = model.core.branches[0].cell.moment_penalty() / predicted.shape[1]
+    golden.expect(frames=predicted, loss=F.mse_loss(predicted, frames[:, 1:]) + penalty)
+
+
 def conv_model(golden: Golden, make: Callable[..., Any], *options: str) -> None:
     frames = golden.inputs["frames"]
     model = golden.build(
@@ -312,6 +329,7 @@ CHECKS = {
         cell_mim_block,
         cell_mim_n,
         cell_motion_gru,
+        cell_phycell,
         cell_stau,
         cell_stgru,
         cell_stlstm,
@@ -321,6 +339,7 @@ CHECKS = {
         model_mau,
         model_mim,
         model_motionrnn,
+        model_phydnet,
         model_predrnn,
         model_predrnnpp,
         model_predrnnv2,

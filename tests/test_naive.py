@@ -258,6 +258,17 @@ def test_motion_rnn(unit: Any, options: dict[str, Any]) -> None:
     check(unit, WIDTH, options, twin)
 
 
+@pytest.mark.parametrize("kernel_size", [1, 3, 7])
+def test_phycell(kernel_size: int) -> None:
+    def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:
+        return naive.run_phycell(layers, frames, [h for (h,) in state])
+
+    def unit(in_channels: int, hidden_channels: int, *_: int) -> cells.PhyCell:
+        return cells.PhyCell(in_channels, hidden_channels, kernel_size)
+
+    check(unit, WIDTH, {}, twin)
+
+
 def history(state: Any, tau: int) -> tuple[naive.Grid, naive.Grid]:
     """The states before the first frame, by time and layer."""
     S, T = {}, {}

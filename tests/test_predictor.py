@@ -29,6 +29,7 @@ MODELS: dict[str, Callable[[], Predictor]] = {
     "strpm": lambda: zoo.strpm(CHANNELS, 4, 2, 1, kernel_size=3, patch=2, tau=2),
     "convlstm": lambda: zoo.convlstm(CHANNELS, 4, 2, kernel_size=3, patch=2),
     "sa_convlstm": lambda: zoo.sa_convlstm(CHANNELS, 4, 2, kernel_size=3),
+    "phydnet": lambda: zoo.phydnet(CHANNELS, 4, 2, kernel_size=3),
     "convgru": lambda: zoo.stacked(ConvGRUCell, CHANNELS, 4, 2, 3),
 }
 any_model = pytest.mark.parametrize("name", MODELS)

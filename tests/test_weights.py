@@ -4,6 +4,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from einops import rearrange
@@ -62,6 +63,20 @@ def test_a_file_in_the_authors_names_is_translated(tmp_path: Path) -> None:
     other = ConvLSTMCell(3, 4, norm=None)
     weights.load(other, tmp_path / "theirs")
     assert same(cell, other)
+
+
+def test_openstl_keeps_the_authors_phydnet_in_its_model() -> None:
+    path = Path(__file__).parent / "golden" / "model_phydnet.npz"
+    with np.load(path, allow_pickle=False) as file:
+        names = [name for name in file.files if name.startswith("param/")]
+        theirs = {name.removeprefix("param/"): torch.from_numpy(file[name]) for name in names}
+    cells = {name: weight for name, weight in theirs.items() if "cell_list" in name}
+    moments = {f"k2m._{name}": torch.rand(7, 7) for name in ("M0", "M1", "invM0", "invM1")}
+    openstl = {f"encoder.{name}": weight for name, weight in theirs.items()} | cells | moments
+    model, other = (zoo.phydnet(hidden_channels=32, layers=2) for _ in range(2))
+    model.load_state_dict(weights.translate(model, theirs))
+    other.load_state_dict(weights.translate(other, openstl))
+    assert same(model, other)
 
 
 def test_colour_patches_are_reordered() -> None:

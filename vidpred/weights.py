@@ -50,10 +50,27 @@ _BETWEEN = {
     FirstHighway: "conv_first_v",
     GHUCell: "gradient_highway",
 }
+# PhyDNet: the authors' name of a weight, and ours. OpenSTL has the authors' model in `encoder`.
+_PHYDNET_NAMES = [
+    (r"^encoder\.(?=(en|de)coder_|phycell|convcell)", ""),
+    (r"^encoder_E\.c(\d)\.main", lambda m: f"encoder.blocks.{int(m[1]) - 1}"),
+    (r"^decoder_D\.upc3", "decoder.to_frame"),
+    (r"^decoder_D\.upc(\d)\.main", lambda m: f"decoder.blocks.{int(m[1]) - 1}"),
+    (
+        r"^(en|de)coder_[ED]([pr])\.(?:up)?c(\d)\.main",
+        lambda m: f"core.branches.{'pr'.index(m[2])}.{m[1]}coder.{int(m[3]) - 1}",
+    ),
+    (r"^phycell\.cell_list\.0", "core.branches.0.cell"),
+    (r"^convcell\.cell_list", "core.branches.1.cell.cells"),
+    (r"\bF\.conv1\.", "derivatives."),
+    (r"\bF\.bn1\.", "norm."),
+    (r"\bF\.conv2\.", "combine."),
+    (r"\bconvgate\.", "gain."),
+]
 _CELL = r"core\.(?:stack\.)?cells\.(\d+)"
 # Weights that the references hold and never use.
 _UNUSED = re.compile(
-    r"^(((cell_list|stlstm_layer_diff)\.\d+\.)?conv_(o|last|sto)|merge|conv_last_sr)\."
+    r"^(((cell_list|stlstm_layer_diff)\.\d+\.)?conv_(o|last|sto)|merge|conv_last_sr|k2m)\."
 )
 # Weights there whose inputs, and whose outputs, are folded patches of a frame.
 _FROM_PATCHES = re.compile(
@@ -125,7 +142,7 @@ def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, T
         ['conv_h.0.bias', 'conv_h.0.weight', 'conv_x.0.bias', 'conv_x.0.weight']
     """
     places = _places(module)
-    reference = _gather_mim(reference)
+    reference = _gather_phydnet(_gather_mim(reference))
     names = {name: _reference_name(name, places) for name in module.state_dict()}
     ours = {name: reference[theirs] for name, theirs in names.items() if theirs in reference}
     for name, parameter in module.state_dict().items():
@@ -184,6 +201,29 @@ def _gather_mim(reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
             gathered[lstm + key.replace("_concat", "")] = torch.cat([i, f, g, o])
         elif key != "oc_weight":
             gathered[place + key.replace("_cc.", ".")] = weight
+    return gathered
+
+
+def _gather_phydnet(reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give PhyDNet's weights our names, and its ConvLSTMs a convolution of each input.
+
+    The reference has one of input and hidden state together, with the gates i, f, o, g.
+    """
+    gathered = {}
+    for name, weight in reference.items():
+        for pattern, replacement in _PHYDNET_NAMES:
+            name = re.sub(pattern, replacement, name)
+        place, conv, kind = name.rpartition("conv.")
+        if not (conv and place.startswith("core.branches.1.cell.")):
+            gathered[name] = weight
+            continue
+        i, f, o, g = weight.chunk(4)
+        hidden, weight = len(i), torch.cat([i, f, g, o])
+        if kind == "bias":
+            gathered[f"{place}conv_x.0.bias"] = weight
+        else:
+            gathered[f"{place}conv_x.0.weight"] = weight[:, :-hidden]
+            gathered[f"{place}conv_h.0.weight"] = weight[:, -hidden:]
     return gathered
 
 

@@ -20,6 +20,7 @@ from naive.mim import mim_block, mim_memory
 from naive.motion_gru import motion_gru
 from naive.motion_lstm import motion_highway, move
 from naive.parts import Weights
+from naive.phycell import phycell
 from naive.rpm import rpm
 from naive.sa_convlstm import sa_convlstm
 from naive.stau import stau
@@ -216,6 +217,17 @@ def run_motion_rnn(
             X = H
         outputs.append(X)
     return outputs, states, M
+
+
+def run_phycell(
+    layers: list[Weights], frames: list[Tensor], H: list[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    H, outputs = list(H), []
+    for X in frames:
+        for k, W in enumerate(layers):
+            X = H[k] = phycell(W, X, H[k])
+        outputs.append(X)
+    return outputs, H
 
 
 def run_mau(

@@ -24,6 +24,7 @@ from vidpred.cells.motion_lstm import (
     MotionLSTMState,
     MotionZigzag,
 )
+from vidpred.cells.phycell import PhyCell, PhyCellState
 from vidpred.cells.rpm import PastMemories, RPMCell, RPMFlow, RPMState, RPMZigzag
 from vidpred.cells.sa_convlstm import SAConvLSTMCell, SAConvLSTMState
 from vidpred.cells.stau import STAUCell
@@ -65,6 +66,8 @@ __all__ = [
     "MotionZigzag",
     "PastMemories",
     "Penalty",
+    "PhyCell",
+    "PhyCellState",
     "RPMCell",
     "RPMFlow",
     "RPMState",

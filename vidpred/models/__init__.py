@@ -10,10 +10,12 @@ from vidpred.models.autoencoder import (
     PatchEncoder,
 )
 from vidpred.models.iprnn import MergedStack
+from vidpred.models.phydnet import Branch, Parallel, PhyDNetDecoder, PhyDNetEncoder
 from vidpred.models.predictor import Predictor
 from vidpred.models.strpm import DomainDecoder, DomainEncoder, DomainZigzag
 
 __all__ = [
+    "Branch",
     "ConvDecoder",
     "ConvEncoder",
     "Decoder",
@@ -22,8 +24,11 @@ __all__ = [
     "DomainZigzag",
     "Encoder",
     "MergedStack",
+    "Parallel",
     "PatchDecoder",
     "PatchEncoder",
+    "PhyDNetDecoder",
+    "PhyDNetEncoder",
     "Predictor",
     "zoo",
 ]

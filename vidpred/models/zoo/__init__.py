@@ -10,7 +10,7 @@ from vidpred.models.zoo.patched import (
     predrnnv2,
     sa_convlstm,
 )
-from vidpred.models.zoo.strided import iprnn, mau, stacked, stau
+from vidpred.models.zoo.strided import iprnn, mau, phydnet, stacked, stau
 
 __all__ = [
     "convlstm",
@@ -18,6 +18,7 @@ __all__ = [
     "mau",
     "mim",
     "motionrnn",
+    "phydnet",
     "predrnn",
     "predrnnpp",
     "predrnnv2",

@@ -12,10 +12,15 @@ def stack_of(
     cell: Callable[[int, int], Any], in_channels: int, hidden_channels: int, layers: int
 ) -> list[Any]:
     """Units from bottom to top, the lowest with the width of what enters."""
-    if layers < 1:
-        raise ValueError(f"a predictor needs at least one layer, got layers={layers}")
+    check_layers(layers)
     widths = [in_channels] + [hidden_channels] * (layers - 1)
     return [cell(width, hidden_channels) for width in widths]
+
+
+def check_layers(layers: int) -> None:
+    """Refuse a model without a unit."""
+    if layers < 1:
+        raise ValueError(f"a predictor needs at least one layer, got layers={layers}")
 
 
 def feature_size(size: Size, stride: int) -> Size:

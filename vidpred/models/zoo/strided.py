@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
-from vidpred.cells import Cell, MAUCell, STAUCell, STGRUCell
+from vidpred.cells import Cell, ConvLSTMCell, MAUCell, PhyCell, Stack, STAUCell, STGRUCell
 from vidpred.cells.base import Norm
 from vidpred.models.autoencoder import ConvDecoder, ConvEncoder
 from vidpred.models.iprnn import MergedStack
+from vidpred.models.phydnet import Branch, Parallel, PhyDNetDecoder, PhyDNetEncoder
 from vidpred.models.predictor import Predictor
-from vidpred.models.zoo.common import Size, feature_size, stack_of
+from vidpred.models.zoo.common import Size, check_layers, feature_size, stack_of
 
 
 def stacked(
@@ -187,4 +189,39 @@ def iprnn(
         ConvEncoder(in_channels, hidden_channels, downsamplings),
         MergedStack(stack_of(cell, hidden_channels, hidden_channels, layers)),
         ConvDecoder(hidden_channels, hidden_channels, in_channels, downsamplings, recall),
+    )
+
+
+def phydnet(
+    in_channels: int = 1, hidden_channels: int = 64, layers: int = 3, *, kernel_size: int = 7
+) -> Predictor:
+    """PhyDNet: a PhyCell for the physics beside ConvLSTMs for all the rest, their outputs added.
+
+    The paper trains it with :meth:`~vidpred.cells.PhyCell.moment_penalty` added to the loss.
+
+    Args:
+        in_channels: Channels of a frame.
+        hidden_channels: Channels of both branches' feature maps.
+        layers: How many ConvLSTMs; all but the top one are twice as wide.
+        kernel_size: Odd width of the kernels that stand for derivatives.
+
+    Reference:
+        Le Guen and Thome, CVPR 2020, arXiv:2003.01460; settings of the authors' code.
+
+    Example:
+        >>> import torch
+        >>> phydnet(hidden_channels=8)(torch.rand(1, 4, 1, 32, 32), horizon=2).shape
+        torch.Size([1, 2, 1, 32, 32])
+    """
+    check_layers(layers)
+    widths = [2 * hidden_channels] * (layers - 1) + [hidden_channels]
+    lstms = [
+        ConvLSTMCell(below, width, kernel_size=3, forget_bias=0.0, norm=None)
+        for below, width in pairwise([hidden_channels, *widths])
+    ]
+    physics = PhyCell(hidden_channels, hidden_channels, kernel_size)
+    return Predictor(
+        PhyDNetEncoder(in_channels, hidden_channels),
+        Parallel([Branch(physics), Branch(Stack(lstms))]),
+        PhyDNetDecoder(hidden_channels, in_channels),
     )
