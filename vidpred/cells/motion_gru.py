@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidpred.cells.base import Cell, is_channels_last, zeros
+from vidpred.cells.warp import warp
 from vidpred.cells.wiring import Stack
 
 MOMENTUM = 0.5  # a in the equation of the trend
@@ -117,14 +118,8 @@ def look_around(x: Tensor, offset: Tensor, neighbours: int) -> Tensor:
         >>> look_around(x, torch.zeros(1, 18, 3, 3), 3)[0, 0, :, 1, 1].round()  # round the centre
         tensor([0., 1., 2., 3., 4., 5., 6., 7., 8.])
     """
-    height, width = x.shape[-2:]
     reach = torch.arange(neighbours, dtype=x.dtype, device=x.device) - neighbours // 2
     rows, columns = offset.unflatten(1, (2, neighbours, neighbours)).unbind(1)  # (B, n, n, H, W)
-    down = torch.arange(height, dtype=x.dtype, device=x.device)[:, None]
-    right = torch.arange(width, dtype=x.dtype, device=x.device)
-    rows = rows + reach[:, None, None, None] + down
-    columns = columns + reach[:, None, None] + right
-    # As grid_sample counts: from -1 to 1 between the outer edges of the border pixels.
-    grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1)
-    grid = grid.flatten(1, 3)  # (B, n * n * H, W, 2)
-    return F.grid_sample(x, grid, align_corners=False).unflatten(2, (-1, height))
+    rows = rows + reach[:, None, None, None]
+    columns = columns + reach[:, None, None]
+    return warp(x, rows.flatten(1, 2), columns.flatten(1, 2))
