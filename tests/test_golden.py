@@ -208,6 +208,20 @@ def cell_stau(golden: Golden) -> None:
     golden.expect(T=t_new, S=s_new)
 
 
+def cell_trajgru(golden: Golden) -> None:
+    x, h = golden.inputs["x"], golden.inputs["H"]
+    cell = golden.build(
+        cells.TrajGRUCell,
+        x.shape[1],
+        h.shape[1],
+        links=golden.meta["links"],
+        activation=torch.nn.LeakyReLU(0.2),
+        norm=None,
+    )
+    flow, _ = cell(x, cells.TrajGRUState(h))
+    golden.expect(H=flow)
+
+
 def keep_first(golden: Golden, frames: Tensor) -> Tensor:
     """True frames enter for ``input_length`` steps, and predictions after them."""
     steps = torch.arange(frames.shape[1] - 1)
@@ -335,6 +349,7 @@ CHECKS = {
         cell_stlstm,
         cell_stlstm_motion_highway,
         cell_strpm,
+        cell_trajgru,
         model_convlstm,
         model_mau,
         model_mim,

@@ -10,7 +10,9 @@ import pytest
 import torch
 from naive import wiring as naive
 from naive.causal_lstm import causal_lstm
+from naive.convgru import convgru
 from naive.stlstm import stlstm
+from naive.trajgru import trajgru
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -116,9 +118,26 @@ def test_sa_convlstm(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("options", [*NORMS, {}], ids=name)
 def test_convgru(options: dict[str, Any]) -> None:
     def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:
-        return naive.run_convgru(layers, frames, [h for (h,) in state])
+        return naive.run_gru(convgru, layers, frames, [h for (h,) in state])
 
     check(cells.ConvGRUCell, 3, options, twin)
+
+
+TRAJGRU = [
+    *({**norm, "links": links} for norm, links in product(NORMS, (1, 5))),
+    {"norm": None, "links": 2, "activation": nn.LeakyReLU(0.2)},
+    {},
+]
+
+
+@pytest.mark.parametrize("options", TRAJGRU, ids=name)
+def test_trajgru(options: dict[str, Any]) -> None:
+    constants = {key: options[key] for key in options.keys() & {"activation"}}
+
+    def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:
+        return naive.run_gru(trajgru, layers, frames, [h for (h,) in state], **constants)
+
+    check(cells.TrajGRUCell, 3, options, twin)
 
 
 STGRU = [*({**norm, "update_bias": bias} for norm, bias in product(NORMS, (0.0, 1.0))), {}]

@@ -67,10 +67,26 @@ _PHYDNET_NAMES = [
     (r"\bF\.conv2\.", "combine."),
     (r"\bconvgate\.", "gain."),
 ]
+# The names of the PyTorch port of TrajGRU, which counts levels from 1, and ours.
+_TRAJGRU_NAMES = [
+    (r"^(encoder|forecaster)\.rnn(\d)\.", lambda m: f"core.{m[1]}.{int(m[2]) - 1}.cells.0."),
+    (r"^encoder\.stage1\.conv1_leaky_1\.", "encoder.conv."),
+    (r"^encoder\.stage(\d)\.conv\d_leaky_1\.", lambda m: f"core.down.{int(m[1]) - 2}."),
+    (r"^forecaster\.stage1\.deconv3_leaky_1\.", "decoder.up."),
+    (r"^forecaster\.stage1\.conv3_leaky_2\.", "decoder.conv."),
+    (r"^forecaster\.stage1\.conv3_3\.", "decoder.to_frame."),
+    (r"^forecaster\.stage(\d)\.deconv\d_leaky_1\.", lambda m: f"core.up.{int(m[1]) - 2}."),
+    (r"i2h\.", "conv_x.0."),
+    (r"ret\.", "conv_h.0."),
+    (r"i2f_conv1\.", "flow_x.0."),
+    (r"h2f_conv1\.", "flow_h.0."),
+    (r"flows_conv\.", "flow.0."),
+]
 _CELL = r"core\.(?:stack\.)?cells\.(\d+)"
-# Weights that the references hold and never use.
+# Weights that the references hold and never use; the last are those of an input that is not there.
 _UNUSED = re.compile(
-    r"^(((cell_list|stlstm_layer_diff)\.\d+\.)?conv_(o|last|sto)|merge|conv_last_sr|k2m)\."
+    r"^(((cell_list|stlstm_layer_diff)\.\d+\.)?conv_(o|last|sto)|merge|conv_last_sr|k2m"
+    r"|core\.forecaster\.2\.cells\.0\.(conv|flow)_x)\."
 )
 # Weights there whose inputs, and whose outputs, are folded patches of a frame.
 _FROM_PATCHES = re.compile(
@@ -142,7 +158,7 @@ def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, T
         ['conv_h.0.bias', 'conv_h.0.weight', 'conv_x.0.bias', 'conv_x.0.weight']
     """
     places = _places(module)
-    reference = _gather_phydnet(_gather_mim(reference))
+    reference = _gather_trajgru(_gather_phydnet(_gather_mim(reference)))
     names = {name: _reference_name(name, places) for name in module.state_dict()}
     ours = {name: reference[theirs] for name, theirs in names.items() if theirs in reference}
     for name, parameter in module.state_dict().items():
@@ -224,6 +240,20 @@ def _gather_phydnet(reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             gathered[f"{place}conv_x.0.weight"] = weight[:, :-hidden]
             gathered[f"{place}conv_h.0.weight"] = weight[:, -hidden:]
+    return gathered
+
+
+def _gather_trajgru(reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give TrajGRU's weights the form of ours, which have the links of a channel side by side."""
+    if not any("flows_conv." in name for name in reference):
+        return dict(reference)
+    gathered = {}
+    for name, weight in reference.items():
+        for pattern, replacement in _TRAJGRU_NAMES:
+            name = re.sub(pattern, replacement, name)
+        if name.endswith("conv_h.0.weight"):
+            weight = rearrange(weight, "o (l c) p q -> o (c l) p q", c=len(weight) // 3)
+        gathered[name] = weight
     return gathered
 
 

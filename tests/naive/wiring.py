@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from naive.causal_lstm import ghu
-from naive.convgru import convgru
 from naive.convlstm import convlstm
 from naive.decoupled import decoupling
 from naive.mau import mau
@@ -55,13 +54,17 @@ def run_sa_convlstm(
     return outputs, states
 
 
-def run_convgru(
-    layers: list[Weights], frames: list[Tensor], H: list[Tensor]
+def run_gru(
+    unit: Callable[..., Tensor],
+    layers: list[Weights],
+    frames: list[Tensor],
+    H: list[Tensor],
+    **options: Any,
 ) -> tuple[list[Tensor], list[Tensor]]:
     H, outputs = list(H), []
     for X in frames:
         for k, W in enumerate(layers):
-            H[k] = convgru(W, X, H[k])
+            H[k] = unit(W, X, H[k], **options)
             X = H[k]
         outputs.append(X)
     return outputs, H

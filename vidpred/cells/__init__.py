@@ -30,6 +30,7 @@ from vidpred.cells.sa_convlstm import SAConvLSTMCell, SAConvLSTMState
 from vidpred.cells.stau import STAUCell
 from vidpred.cells.stgru import STGRUCell, STGRUState
 from vidpred.cells.stlstm import STLSTMCell, STLSTMState
+from vidpred.cells.trajgru import TrajGRUCell, TrajGRUState
 from vidpred.cells.wiring import Ladder, LadderFlow, Remat, Stack, Zigzag, ZigzagFlow, ZigzagState
 
 __all__ = [
@@ -81,6 +82,8 @@ __all__ = [
     "STLSTMCell",
     "STLSTMState",
     "Stack",
+    "TrajGRUCell",
+    "TrajGRUState",
     "Zigzag",
     "ZigzagFlow",
     "ZigzagState",
