@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from vidpred.cells import (
+    CausalLSTMCell,
     Cell,
     ConvGRUCell,
     ConvLSTMCell,
@@ -25,6 +26,7 @@ from vidpred.cells import (
     STAUCell,
     STGRUCell,
     STLSTMCell,
+    TrajGRUCell,
     Zigzag,
 )
 
@@ -220,6 +222,37 @@ def test_remat_shows_the_cell_it_wraps() -> None:
     assert remat.hidden_channels == 4
 
 
+WITHOUT_INPUT = [CausalLSTMCell, ConvGRUCell, ConvLSTMCell, STLSTMCell, TrajGRUCell]
+
+
+@pytest.mark.parametrize("unit", WITHOUT_INPUT, ids=lambda unit: unit.__name__)
+@pytest.mark.parametrize("norm", [None, "group", "layer"])
+def test_a_unit_without_input_is_one_whose_input_has_no_weight(
+    unit: Callable[..., Any], norm: Any
+) -> None:
+    size = (6, 5) if norm == "layer" else None
+    without, blind = (unit(channels, 4, 3, norm=norm, size=size) for channels in (0, 3))
+    blind.load_state_dict(without.state_dict(), strict=False)
+    for name, parameter in blind.named_parameters():
+        if name not in without.state_dict():
+            torch.nn.init.zeros_(parameter)
+    frames = clip(3, channels=3)
+    runs = []
+    for cell, maps in ((without, [frame[:, :0] for frame in frames]), (blind, frames)):
+        core = cell.wiring([cell])
+        (like,) = clip(1)
+        state = tree_map(lambda leaf: torch.full_like(leaf, 0.3), core.init_state(like))
+        for x in maps:
+            top, state = core(x, state)
+        runs.append([top, *tree_leaves(state)])
+    for a, b in zip(*runs, strict=True):
+        torch.testing.assert_close(a, b)
+    runs[0][0].square().sum().backward()
+    for name, parameter in without.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.any(), name
+
+
 def one_line(error: pytest.ExceptionInfo[ValueError]) -> bool:
     return "\n" not in str(error.value)
 
@@ -232,8 +265,12 @@ def one_line(error: pytest.ExceptionInfo[ValueError]) -> bool:
         (lambda: Ladder([]), "at least one cell"),
         (lambda: Zigzag([STLSTMCell(3, 4), STLSTMCell(4, 5)]), r"share one memory.*\[4, 5\]"),
         (lambda: ConvNorm(3, 4, 4), "kernel_size must be odd .* got 4"),
+        (lambda: ConvNorm(-1, 4, 3), "at least one channel, got -1 in and 4 out"),
+        (lambda: ConvNorm(3, 0, 3), "at least one channel, got 3 in and 0 out"),
         (lambda: ConvNorm(3, 4, 3, "batch"), "norm must be .* got 'batch'"),  # type: ignore[arg-type]
         (lambda: ConvNorm(3, 4, 3, "layer"), "needs size"),
+        (lambda: STGRUCell(0, 4), "in_channels must equal hidden_channels, got 0 and 4"),
+        (lambda: TrajGRUCell(3, 4, links=0), "links must be at least 1 .* got 0"),
         (lambda: STGRUCell(3, 4), "in_channels must equal hidden_channels, got 3 and 4"),
         (lambda: MAUCell(3, 4), "MAU.* in_channels must equal hidden_channels, got 3 and 4"),
         (lambda: STAUCell(3, 4), "STAU.* in_channels must equal hidden_channels, got 3 and 4"),

@@ -96,6 +96,21 @@ class LayerNorm(nn.Module):
         return torch.addcmul(self.bias, F.group_norm(x, 1), self.weight)
 
 
+class NoInput(nn.Module):
+    """What a convolution adds for a map without channels: nothing.
+
+    Args:
+        out_channels: Channels of the zeros it returns.
+    """
+
+    def __init__(self, out_channels: int) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return zeros(x, self.out_channels)
+
+
 class ConvNorm(nn.Sequential):
     """A "same"-padded convolution followed by the normalisation of its whole output.
 
@@ -103,7 +118,8 @@ class ConvNorm(nn.Sequential):
     runs over the channels of all gates together.
 
     Args:
-        in_channels: Channels of the input.
+        in_channels: Channels of the input; 0 for a cell that goes without this input: its maps
+            ``(B, 0, H, W)`` add nothing to the gates, through no weights and no norm.
         out_channels: Channels of the output, all gates together.
         kernel_size: Odd width of the square kernel.
         norm: ``"group"``: per sample over (C, H, W), affine per channel, any resolution;
@@ -131,11 +147,14 @@ class ConvNorm(nn.Sequential):
             raise ValueError(
                 f"kernel_size must be odd and positive to keep the size, got {kernel_size}"
             )
-        if in_channels < 1 or out_channels < 1:
+        if in_channels < 0 or out_channels < 1:
             raise ValueError(
                 f"a convolution needs at least one channel, got {in_channels} in and "
                 f"{out_channels} out; check in_channels and hidden_channels"
             )
+        if in_channels == 0:
+            super().__init__(NoInput(out_channels))
+            return
         layers: list[nn.Module] = [
             nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
         ]

@@ -40,7 +40,7 @@ class TrajGRUCell(Cell[Tensor, TrajGRUState]):
     :class:`~vidpred.cells.Stack`.
 
     Args:
-        in_channels: Channels of the feature map arriving from below.
+        in_channels: Channels of the feature map arriving from below; 0 for a unit without input.
         hidden_channels: Channels of ``h``.
         kernel_size: Odd width of the square kernels from ``x`` to the gates, in feature-map pixels.
         links: How many places every pixel looks at, ``L``.

@@ -66,8 +66,7 @@ class ConvEncoder(Encoder):
         super().__init__()
         if downsamplings < 0:
             raise ValueError(f"downsamplings must be 0 or more, got {downsamplings}")
-        if in_channels < 1:
-            raise ValueError(f"a frame has at least one channel, got in_channels={in_channels}")
+        at_least_one_channel(in_channels)
         self.in_channels = in_channels
         self.stride = 2**downsamplings
         self.slope = slope
@@ -155,6 +154,7 @@ class PatchEncoder(Encoder):
         super().__init__()
         if patch < 1:
             raise ValueError(f"patch must be at least 1 pixel, got {patch}")
+        at_least_one_channel(in_channels)
         self.in_channels = in_channels
         self.stride = self.patch = patch
 
@@ -178,3 +178,9 @@ class PatchDecoder(Decoder):
 
     def forward(self, x: Tensor, features: Sequence[Tensor]) -> Tensor:
         return F.pixel_shuffle(self.to_patches(x), self.patch)
+
+
+def at_least_one_channel(in_channels: int) -> None:
+    """Refuse frames without colours."""
+    if in_channels < 1:
+        raise ValueError(f"a frame has at least one channel, got in_channels={in_channels}")

@@ -297,5 +297,5 @@ def patched(cells: list[Any], in_channels: int, patch: int) -> Predictor:
 
 def on_patches(core: Cell[Tensor, Any], in_channels: int, patch: int) -> Predictor:
     """A predictor of a core that sees a frame as folded patches."""
-    decoder = PatchDecoder(core.hidden_channels, in_channels, patch)
-    return Predictor(PatchEncoder(in_channels, patch), core, decoder)
+    encoder = PatchEncoder(in_channels, patch)
+    return Predictor(encoder, core, PatchDecoder(core.hidden_channels, in_channels, patch))
