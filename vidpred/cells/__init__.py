@@ -3,7 +3,7 @@
 The units' names end in ``Cell``; the rest are the protocol, the wirings, flows and states.
 """
 
-from vidpred.cells.base import Cell, ConvNorm, Penalty, total_penalty
+from vidpred.cells.base import Cell, ConvNorm, FreeRunning, Penalty, total_penalty
 from vidpred.cells.causal_lstm import CausalLSTMCell, CausalLSTMState, GHUCell, GHUState
 from vidpred.cells.convgru import ConvGRUCell, ConvGRUState
 from vidpred.cells.convlstm import ConvLSTMCell, ConvLSTMState
@@ -48,6 +48,7 @@ __all__ = [
     "Decoupling",
     "Difference",
     "FirstHighway",
+    "FreeRunning",
     "GHUCell",
     "GHUState",
     "Ladder",

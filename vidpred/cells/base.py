@@ -47,6 +47,31 @@ class Cell(nn.Module, abc.ABC, Generic[Flow, State]):
         """Advance by one time step: ``(flow from below, state) -> (flow upwards, new state)``."""
 
 
+class FreeRunning(Cell[Tensor, State]):
+    """A cell for feature maps that can go on without them: it observes, and it forecasts.
+
+    A predictor of such a cell (:class:`~vidpred.models.FreeRunningPredictor`) does not encode its
+    own predictions. What is observed stays apart in the state: a forecast goes on from it and does
+    not change it, so a frame is observed alike whether or not forecasts were made before.
+
+    Attributes:
+        stride: The sides of a feature map must be multiples of it (the predictor pads).
+    """
+
+    stride: int = 1
+
+    @abc.abstractmethod
+    def observe(self, flow: Tensor, state: State) -> State:
+        """Take in a feature map: the new state, in which forecasts start anew from what is seen."""
+
+    @abc.abstractmethod
+    def forecast(self, state: State) -> tuple[Tensor, State]:
+        """Go on by one step without input: ``(the feature map to decode, new state)``."""
+
+    def forward(self, flow: Tensor, state: State) -> tuple[Tensor, State]:
+        return self.forecast(self.observe(flow, state))
+
+
 class Penalty(NamedTuple):
     """A state that is a term of the training loss: what a cell asks for besides good predictions.
 

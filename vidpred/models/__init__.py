@@ -11,7 +11,7 @@ from vidpred.models.autoencoder import (
 )
 from vidpred.models.iprnn import MergedStack
 from vidpred.models.phydnet import Branch, Parallel, PhyDNetDecoder, PhyDNetEncoder
-from vidpred.models.predictor import Predictor
+from vidpred.models.predictor import FreeRunningPredictor, Predictor
 from vidpred.models.strpm import DomainDecoder, DomainEncoder, DomainZigzag
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "DomainEncoder",
     "DomainZigzag",
     "Encoder",
+    "FreeRunningPredictor",
     "MergedStack",
     "Parallel",
     "PatchDecoder",

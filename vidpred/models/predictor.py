@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map
 
-from vidpred.cells.base import Cell
+from vidpred.cells.base import Cell, FreeRunning
 from vidpred.models.autoencoder import Decoder, Encoder
 
 
@@ -24,6 +26,9 @@ class Predictor(nn.Module):
         core: A cell, usually a wiring of cells, for the coarsest of these feature maps.
         decoder: The core's feature map back to frames.
 
+    Attributes:
+        stride: What the sides of frames are padded to multiples of.
+
     Example:
         >>> import torch
         >>> from vidpred.models import zoo
@@ -37,6 +42,7 @@ class Predictor(nn.Module):
         self.encoder = encoder
         self.core = core
         self.decoder = decoder
+        self.stride = encoder.stride
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, context: Tensor, horizon: int) -> Tensor:
@@ -57,8 +63,8 @@ class Predictor(nn.Module):
             raise ValueError(f"horizon must be at least 1 frame, got {horizon}")
         if not torch.compiler.is_compiling():
             check_range(context)
-        given = [True] * context.shape[1] + [False] * (horizon - 1)
-        return self._unroll(context, given, None, first=context.shape[1] - 1)[0]
+        known = [True] * context.shape[1] + [False] * (horizon - 1)
+        return self._unroll(context, known, first=context.shape[1] - 1)[0]
 
     def rollout(self, frames: Tensor, keep: Tensor) -> Tensor:
         """Predict every frame of a clip but the first, feeding true or predicted frames: training.
@@ -89,8 +95,10 @@ class Predictor(nn.Module):
                 f"keep must be (B, T-1) and torch.bool for frames (B, T, C, H, W), T at least 2, "
                 f"got {tuple(keep.shape)}, {keep.dtype} and {tuple(frames.shape)}"
             )
-        given = [True, *keep[:, 1:].all(dim=0).tolist()]
-        return self._unroll(frames[:, :steps], given, keep.to(frames.device), first=0)
+        masks = keep.to(frames.device).unbind(dim=1)
+        every, some = keep.all(dim=0).tolist(), keep.any(dim=0).tolist()
+        known = [e or (s and mask) for e, s, mask in zip(every, some, masks, strict=True)]
+        return self._unroll(frames, [True, *known[1:]], first=0)
 
     def init_state(self, frame: Tensor) -> Any:
         """Return the state before the first frame, for :meth:`step`.
@@ -98,17 +106,22 @@ class Predictor(nn.Module):
         Args:
             frame: ``(B, C, H, W)``.
         """
-        stride = self.encoder.stride
-        height, width = (-(-side // stride) for side in frame.shape[-2:])
+        height, width = (
+            -(-side // self.stride) * self.stride // self.encoder.stride
+            for side in frame.shape[-2:]
+        )
         like = frame.new_empty(frame.shape[0], self.core.hidden_channels, height, width)
         return self.core.init_state(like.to(memory_format=torch.channels_last))
 
-    def step(self, frame: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def step(self, frame: Tensor, state: Any, known: bool | Tensor = True) -> tuple[Tensor, Any]:
         """Stream: take one frame, return the prediction of the next and the new state.
 
         Args:
             frame: ``(B, C, H, W)`` in [0, 1].
             state: From :meth:`init_state` or the last call.
+            known: Whether this is a true frame, or else a prediction that is fed back; by sample
+                as a boolean ``(B,)``. A :class:`FreeRunningPredictor` looks at true ones only, to
+                others it makes no difference.
 
         Raises:
             ValueError: Wrong rank, channels or dtype of ``frame``; as in :meth:`rollout`, the range
@@ -117,9 +130,8 @@ class Predictor(nn.Module):
         if frame.dim() != 4:
             raise ValueError(f"a frame must be (B, C, H, W), got shape {tuple(frame.shape)}")
         self._check(frame.unsqueeze(1))
-        features = self._encode(frame)
-        top, state = self.core(features[-1], state)
-        return self._decode(top, features, frame.shape[-2:]), state
+        seen, state = self._observe(frame, known, state)
+        return self._predict(seen, state, frame.shape[-2:])
 
     def _check(self, frames: Tensor) -> None:
         check_frames(frames, self.encoder.in_channels)
@@ -130,27 +142,40 @@ class Predictor(nn.Module):
             )
 
     def _unroll(
-        self, frames: Tensor, given: Sequence[bool], keep: Tensor | None, first: int
+        self, frames: Tensor, known: Sequence[bool | Tensor], first: int
     ) -> tuple[Tensor, Any]:
-        """Run ``len(given)`` steps: the predictions of step ``first`` and later, the last state."""
+        """Run ``len(known)`` steps and return the predictions of step ``first`` and later.
+
+        ``known`` tells whether the true frame enters: for all samples, for none, or ``(B,)``.
+        """
         state = self.init_state(frames[:, 0])
         predictions: list[Tensor] = []
-        for t, is_given in enumerate(given):
-            if is_given:
+        for t, is_known in enumerate(known):
+            if is_known is True:
                 frame = frames[:, t]
-            elif keep is None:
+            elif is_known is False:
                 frame = predictions[-1]
             else:
-                frame = torch.where(keep[:, t, None, None, None], frames[:, t], predictions[-1])
-            features = self._encode(frame)
-            top, state = self.core(features[-1], state)
+                frame = choose(is_known, frames[:, t], predictions[-1])
+            seen, state = self._observe(frame, is_known, state)
             if t >= first:
-                predictions.append(self._decode(top, features, frames.shape[-2:]))
+                prediction, state = self._predict(seen, state, frames.shape[-2:])
+                predictions.append(prediction)
         return torch.stack(predictions, dim=1), state
 
+    def _observe(self, frame: Tensor, known: bool | Tensor, state: Any) -> tuple[Any, Any]:
+        """Take in a frame: what is to be decoded, and the new state."""
+        features = self._encode(frame)
+        top, state = self.core(features[-1], state)
+        return (top, features), state
+
+    def _predict(self, seen: Any, state: Any, size: torch.Size) -> tuple[Tensor, Any]:
+        """Predict the next frame from what :meth:`_observe` returned."""
+        top, features = seen
+        return self._decode(top, features, size), state
+
     def _encode(self, frames: Tensor) -> list[Tensor]:
-        stride = self.encoder.stride
-        bottom, right = (-side % stride for side in frames.shape[-2:])
+        bottom, right = (-side % self.stride for side in frames.shape[-2:])
         if bottom or right:
             frames = F.pad(frames, (0, right, 0, bottom), mode="replicate")
         *finer, coarsest = self.encoder(frames)
@@ -160,6 +185,42 @@ class Predictor(nn.Module):
     def _decode(self, top: Tensor, features: Sequence[Tensor], size: torch.Size) -> Tensor:
         frame = self.decoder(top, features).to(top.dtype)
         return frame[..., : size[0], : size[1]]
+
+
+class FreeRunningPredictor(Predictor):
+    """A predictor that does not encode its own predictions: past the known frames its core runs on.
+
+    While the known frames come in, nothing but what is asked for is forecast; after them nothing is
+    encoded. A frame that is not known is not observed at all.
+
+    Args:
+        encoder: Frames to feature maps.
+        core: A cell that observes and forecasts.
+        decoder: The core's feature map back to frames; without recall.
+    """
+
+    core: FreeRunning[Any]
+
+    def __init__(self, encoder: Encoder, core: FreeRunning[Any], decoder: Decoder) -> None:
+        super().__init__(encoder, core, decoder)
+        self.stride = encoder.stride * core.stride
+
+    def _observe(self, frame: Tensor, known: bool | Tensor, state: Any) -> tuple[None, Any]:
+        if known is False:
+            return None, state
+        observed = self.core.observe(self._encode(frame)[-1], state)
+        if known is not True:
+            observed = tree_map(partial(choose, known), observed, state)
+        return None, observed
+
+    def _predict(self, seen: None, state: Any, size: torch.Size) -> tuple[Tensor, Any]:
+        top, state = self.core.forecast(state)
+        return self._decode(top, [], size), state
+
+
+def choose(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """By sample: ``yes`` where the mask ``(B,)`` is true, else ``no``."""
+    return torch.where(mask.view(-1, *[1] * (yes.dim() - 1)), yes, no)
 
 
 def check_frames(frames: Tensor, channels: int) -> None:
