@@ -333,6 +333,13 @@ def model_strpm(golden: Golden) -> None:
     golden.expect(frames=run_model(golden, model, frames))
 
 
+def model_trajgru(golden: Golden) -> None:
+    frames, expected = golden.inputs["frames"], golden.outputs["frames"]
+    options = {name: golden.meta[name] for name in ("strides", "links", "frame_channels")}
+    model = golden.build(zoo.trajgru, frames.shape[2], golden.meta["hidden"], **options)
+    golden.expect(frames=model(frames, horizon=expected.shape[1]))
+
+
 CHECKS = {
     check.__name__: check
     for check in (
@@ -360,6 +367,7 @@ CHECKS = {
         model_predrnnv2,
         model_stau,
         model_strpm,
+        model_trajgru,
     )
 }
 

@@ -27,6 +27,7 @@ MODELS: dict[str, Callable[..., Predictor]] = {
     "strpm": zoo.strpm,
     "sa_convlstm": zoo.sa_convlstm,
 }
+FREE_RUNNING: dict[str, Callable[..., Predictor]] = {"trajgru": zoo.trajgru}
 UNITS = [getattr(cells, name) for name in cells.__all__ if name.endswith("Cell") and name != "Cell"]
 any_model = pytest.mark.parametrize("name", MODELS)
 any_unit = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.__name__)
@@ -89,6 +90,22 @@ def sa_convlstm(in_channels: int) -> int:
     return lstm + attention + conv(2 * 64, 3 * 64, 5)
 
 
+def trajgru(in_channels: int, channels: int) -> int:
+    gates = 13 * conv(channels, 3 * channels, 1, bias=False) + 3 * channels  # 13 links
+    flows = conv(channels, 32, 5) + conv(32, 2 * 13, 5)
+    if in_channels:
+        gates, flows = gates + conv(in_channels, 3 * channels, 3), flows + conv(in_channels, 32, 5)
+    return gates + flows
+
+
+def trajgru_levels() -> int:
+    down = conv(1, 16, 3) + conv(64, 96, 3) + conv(96, 96, 3)
+    up = conv(96, 96, 4) + conv(96, 64, 4) + conv(64, 16, 3) + conv(16, 16, 3) + conv(16, 1, 1)
+    encoder = trajgru(16, 64) + 2 * trajgru(96, 96)
+    forecaster = trajgru(64, 64) + trajgru(96, 96) + trajgru(0, 96)
+    return down + up + encoder + forecaster
+
+
 # Two hats of one gate each, two fusions of three gates each.
 STAU_UNIT = 2 * normed(64, 64, 5) + 2 * normed(64, 3 * 64, 5)
 STGRU_UNIT = 2 * normed(64, 4 * 64, 5)
@@ -109,12 +126,13 @@ PARAMETERS = {
     "convlstm": convlstm(16) + 3 * convlstm(128) + TO_PATCHES,
     "strpm": 16 * rpm() + conv(3 * 128, 128, 1) + 3 * frame(128, 2, 64) + conv(2 * 64, 64, 1),
     "sa_convlstm": sa_convlstm(16) + 3 * sa_convlstm(64) + conv(64, 16, 1, bias=False),
+    "trajgru": trajgru_levels(),
 }
 
 
-@any_model
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_defaults_have_the_papers_size_and_forecast_odd_frames(name: str) -> None:
-    model = MODELS[name]()
+    model = {**MODELS, **FREE_RUNNING}[name]()
     assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[name]
     with torch.no_grad():
         assert model(torch.rand(1, 2, 1, 9, 7), horizon=2).shape == (1, 2, 1, 9, 7)

@@ -9,6 +9,12 @@ from vidpred.models.autoencoder import (
     PatchDecoder,
     PatchEncoder,
 )
+from vidpred.models.encoder_forecaster import (
+    EncoderForecaster,
+    EncoderForecasterState,
+    StridedDecoder,
+    StridedEncoder,
+)
 from vidpred.models.iprnn import MergedStack
 from vidpred.models.phydnet import Branch, Parallel, PhyDNetDecoder, PhyDNetEncoder
 from vidpred.models.predictor import FreeRunningPredictor, Predictor
@@ -23,6 +29,8 @@ __all__ = [
     "DomainEncoder",
     "DomainZigzag",
     "Encoder",
+    "EncoderForecaster",
+    "EncoderForecasterState",
     "FreeRunningPredictor",
     "MergedStack",
     "Parallel",
@@ -31,5 +39,7 @@ __all__ = [
     "PhyDNetDecoder",
     "PhyDNetEncoder",
     "Predictor",
+    "StridedDecoder",
+    "StridedEncoder",
     "zoo",
 ]

@@ -197,6 +197,14 @@ class FreeRunningPredictor(Predictor):
         encoder: Frames to feature maps.
         core: A cell that observes and forecasts.
         decoder: The core's feature map back to frames; without recall.
+
+    Example:
+        >>> import torch
+        >>> from vidpred.models import zoo
+        >>> predictor = zoo.trajgru(hidden_channels=8)
+        >>> frame = torch.rand(2, 1, 32, 32)
+        >>> prediction, state = predictor.step(frame, predictor.init_state(frame))
+        >>> prediction, state = predictor.step(prediction, state, known=False)
     """
 
     core: FreeRunning[Any]
