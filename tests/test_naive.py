@@ -11,6 +11,7 @@ import torch
 from naive import wiring as naive
 from naive.causal_lstm import causal_lstm
 from naive.convgru import convgru
+from naive.dgru import run_dgru
 from naive.stlstm import stlstm
 from naive.trajgru import trajgru
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ def randomise(module: nn.Module) -> None:
 
 
 def weights(wired: Any) -> list[dict[str, Tensor]]:
-    stack = wired if isinstance(wired, cells.Stack) else wired.stack
+    stack = getattr(wired, "stack", wired)
     return [dict(cell.state_dict()) for cell in stack.cells if cell.state_dict()]
 
 
@@ -138,6 +139,15 @@ def test_trajgru(options: dict[str, Any]) -> None:
         return naive.run_gru(trajgru, layers, frames, [h for (h,) in state], **constants)
 
     check(cells.TrajGRUCell, 3, options, twin)
+
+
+@pytest.mark.parametrize("options", [*NORMS, {}], ids=name)
+def test_dgru(options: dict[str, Any]) -> None:
+    def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:
+        outputs, low, high, top = run_dgru(layers, frames, [cell.high for cell in state.cells])
+        return outputs, [*tree_leaves(list(zip(low, high, strict=True))), top]
+
+    check(cells.DGRUCell, 3, options, twin)
 
 
 STGRU = [*({**norm, "update_bias": bias} for norm, bias in product(NORMS, (0.0, 1.0))), {}]

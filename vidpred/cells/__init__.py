@@ -13,6 +13,7 @@ from vidpred.cells.decoupled import (
     DecoupledZigzag,
     Decoupling,
 )
+from vidpred.cells.dgru import DGRUCell, DGRUState, Falling, Fold, FoldState
 from vidpred.cells.mau import MAUCell, MAUState
 from vidpred.cells.mim import Difference, MIMCell, MIMFlow, MIMState, MIMZigzag
 from vidpred.cells.motion_gru import MotionGRUCell, MotionGRUState
@@ -42,12 +43,17 @@ __all__ = [
     "ConvLSTMCell",
     "ConvLSTMState",
     "ConvNorm",
+    "DGRUCell",
+    "DGRUState",
     "DecoupledFlow",
     "DecoupledSTLSTMCell",
     "DecoupledZigzag",
     "Decoupling",
     "Difference",
+    "Falling",
     "FirstHighway",
+    "Fold",
+    "FoldState",
     "FreeRunning",
     "GHUCell",
     "GHUState",
