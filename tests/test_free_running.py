@@ -16,6 +16,7 @@ from vidpred.models import FreeRunningPredictor, zoo
 
 MODELS: dict[str, Callable[[], FreeRunningPredictor]] = {
     "trajgru": lambda: zoo.trajgru(2, (4, 6), (1, 2), links=2, frame_channels=3),
+    "frnn": lambda: zoo.frnn(2, (4, 6, 6), (2, 1, 2), kernel_size=3, frame_channels=(3, 4)),
 }
 any_model = pytest.mark.parametrize("name", MODELS)
 
@@ -112,8 +113,12 @@ def test_the_forecaster_starts_in_the_states_of_the_encoder_without_input() -> N
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: zoo.trajgru(hidden_channels=(4, 4)), r"a width and a stride, got .*\(4, 4\) and"),
-        (lambda: zoo.trajgru(strides=()), r"a width and a stride, got .* and strides=\(\)"),
+        (lambda: zoo.trajgru(hidden_channels=(4, 4)), r"one width for each stride, got \(4, 4\) "),
+        (lambda: zoo.trajgru(strides=()), r"one width for each stride, got .* strides=\(\)"),
+        (lambda: zoo.frnn(kernel_size=(3, 3)), r"one kernel for each stride, got \(3, 3\) for"),
+        (lambda: zoo.frnn(kernel_size=4), "kernel_size must be odd .* got 4"),
+        (lambda: zoo.frnn(0), "at least one channel, got in_channels=0"),
+        (lambda: cells.Fold([]), "at least one cell, got an empty list"),
         (lambda: zoo.trajgru(kernel_size=4), "kernel_size must be odd .* got 4"),
         (lambda: zoo.trajgru(0), "at least one channel, got in_channels=0"),
         (lambda: zoo.encoder_forecaster(cells.STGRUCell), "STGRU mixes its input with its state"),

@@ -333,11 +333,19 @@ def model_strpm(golden: Golden) -> None:
     golden.expect(frames=run_model(golden, model, frames))
 
 
-def model_trajgru(golden: Golden) -> None:
+def free_running_model(golden: Golden, make: Callable[..., Any], *options: str) -> None:
     frames, expected = golden.inputs["frames"], golden.outputs["frames"]
-    options = {name: golden.meta[name] for name in ("strides", "links", "frame_channels")}
-    model = golden.build(zoo.trajgru, frames.shape[2], golden.meta["hidden"], **options)
+    settings = {name: golden.meta[name] for name in ("strides", "frame_channels", *options)}
+    model = golden.build(make, frames.shape[2], golden.meta["hidden"], **settings)
     golden.expect(frames=model(frames, horizon=expected.shape[1]))
+
+
+def model_frnn(golden: Golden) -> None:
+    free_running_model(golden, zoo.frnn)
+
+
+def model_trajgru(golden: Golden) -> None:
+    free_running_model(golden, zoo.trajgru, "links")
 
 
 CHECKS = {
@@ -358,6 +366,7 @@ CHECKS = {
         cell_strpm,
         cell_trajgru,
         model_convlstm,
+        model_frnn,
         model_mau,
         model_mim,
         model_motionrnn,

@@ -32,6 +32,7 @@ MODELS: dict[str, Callable[[], Predictor]] = {
     "phydnet": lambda: zoo.phydnet(CHANNELS, 4, 2, kernel_size=3),
     "convgru": lambda: zoo.stacked(ConvGRUCell, CHANNELS, 4, 2, 3),
     "trajgru": lambda: zoo.trajgru(CHANNELS, (4, 6), (1, 2), links=2, frame_channels=3),
+    "frnn": lambda: zoo.frnn(CHANNELS, 4, (2, 1), kernel_size=3, frame_channels=(3,)),
     "trajgru-coarse": lambda: zoo.trajgru(CHANNELS, 4, (2, 3, 2), links=2, frame_channels=3),
 }
 any_model = pytest.mark.parametrize("name", MODELS)
@@ -325,7 +326,7 @@ def test_forward_exports_for_a_horizon(name: str) -> None:
         close(exported(again, horizon=2), model(again, horizon=2))
 
 
-@pytest.mark.parametrize("name", ["stau-recall", "iprnn", "predrnn", "trajgru"])
+@pytest.mark.parametrize("name", ["stau-recall", "iprnn", "predrnn", "trajgru", "frnn"])
 def test_step_compiles(name: str) -> None:
     model, frames = build(name), clip(3, (7, 9))
     torch.compiler.reset()

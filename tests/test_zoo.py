@@ -27,7 +27,10 @@ MODELS: dict[str, Callable[..., Predictor]] = {
     "strpm": zoo.strpm,
     "sa_convlstm": zoo.sa_convlstm,
 }
-FREE_RUNNING: dict[str, Callable[..., Predictor]] = {"trajgru": zoo.trajgru}
+FREE_RUNNING: dict[str, Callable[..., Predictor]] = {
+    "trajgru": zoo.trajgru,
+    "frnn": zoo.frnn,
+}
 UNITS = [getattr(cells, name) for name in cells.__all__ if name.endswith("Cell") and name != "Cell"]
 any_model = pytest.mark.parametrize("name", MODELS)
 any_unit = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.__name__)
@@ -106,6 +109,19 @@ def trajgru_levels() -> int:
     return down + up + encoder + forecaster
 
 
+def dgru(low: int, high: int, kernel: int) -> int:
+    up = conv(low, 3 * high, kernel) + conv(high, 2 * high, kernel) + conv(high, high, kernel)
+    down = conv(high, 3 * low, kernel) + conv(low, 2 * low, kernel) + conv(low, low, kernel)
+    return up + down
+
+
+def frnn_layers() -> int:
+    frame = conv(1, 32, 5) + conv(32, 64, 5) + 1 + 32  # the decoder's biases
+    lower = dgru(64, 128, 5) + dgru(128, 128, 5) + dgru(128, 256, 5) + dgru(256, 256, 5)
+    upper = dgru(256, 512, 3) + dgru(512, 512, 3) + dgru(512, 256, 3) + dgru(256, 256, 3)
+    return frame + lower + upper
+
+
 # Two hats of one gate each, two fusions of three gates each.
 STAU_UNIT = 2 * normed(64, 64, 5) + 2 * normed(64, 3 * 64, 5)
 STGRU_UNIT = 2 * normed(64, 4 * 64, 5)
@@ -127,6 +143,7 @@ PARAMETERS = {
     "strpm": 16 * rpm() + conv(3 * 128, 128, 1) + 3 * frame(128, 2, 64) + conv(2 * 64, 64, 1),
     "sa_convlstm": sa_convlstm(16) + 3 * sa_convlstm(64) + conv(64, 16, 1, bias=False),
     "trajgru": trajgru_levels(),
+    "frnn": frnn_layers(),
 }
 
 
@@ -150,6 +167,7 @@ PUBLISHED: dict[str, tuple[int, float, int]] = {
     "MAUCell": (64, 0.78, 0),
     "STAUCell": (64, 0.78, 0),
     "ConvGRUCell": (128, 2.34, 0),
+    "DGRUCell": (128, 4.69, 0),
     "STGRUCell": (128, 3.14, 0),
     "RPMCell": (128, 6.72, conv(3 * 128, 128, 1, bias=False)),  # the lowest layer's residual
 }
@@ -159,6 +177,7 @@ GATES = {  # square kernels of 5x5, and of 1x1, from `width` channels to `width`
     "MAUCell": (1 + 1 + 3 + 3, 0),
     "STAUCell": (1 + 1 + 3 + 3, 0),
     "ConvGRUCell": (3 + 2 + 1, 0),
+    "DGRUCell": (2 * (3 + 2 + 1), 0),
     "STGRUCell": (4 + 4, 0),
     "RPMCell": (5 + 2 + 2 * 5, 2),
 }
@@ -188,7 +207,7 @@ def test_patch_models_have_the_published_size() -> None:
 
 def layers(model: Predictor) -> Any:
     core: Any = model.core
-    found = core.cells if isinstance(core, cells.Stack) else core.stack.cells
+    found = getattr(core, "stack", core).cells
     beside = (cells.Decoupling, cells.Difference, cells.FirstHighway)
     return nn.ModuleList(cell for cell in found if not isinstance(cell, beside))
 

@@ -15,6 +15,7 @@ from vidpred.models.encoder_forecaster import (
     StridedDecoder,
     StridedEncoder,
 )
+from vidpred.models.frnn import TanhEncoder, TiedDecoder
 from vidpred.models.iprnn import MergedStack
 from vidpred.models.phydnet import Branch, Parallel, PhyDNetDecoder, PhyDNetEncoder
 from vidpred.models.predictor import FreeRunningPredictor, Predictor
@@ -41,5 +42,7 @@ __all__ = [
     "Predictor",
     "StridedDecoder",
     "StridedEncoder",
+    "TanhEncoder",
+    "TiedDecoder",
     "zoo",
 ]

@@ -1,7 +1,7 @@
 """The published models: functions that build them, with the papers' settings as defaults."""
 
 from vidpred.models.zoo.domains import strpm
-from vidpred.models.zoo.free_running import encoder_forecaster, trajgru
+from vidpred.models.zoo.free_running import encoder_forecaster, frnn, trajgru
 from vidpred.models.zoo.patched import (
     convlstm,
     mim,
@@ -16,6 +16,7 @@ from vidpred.models.zoo.strided import iprnn, mau, phydnet, stacked, stau
 __all__ = [
     "convlstm",
     "encoder_forecaster",
+    "frnn",
     "iprnn",
     "mau",
     "mim",

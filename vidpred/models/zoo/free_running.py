@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from vidpred.cells import Cell, TrajGRUCell
+from vidpred.cells import Cell, DGRUCell, Fold, TrajGRUCell
 from vidpred.models.encoder_forecaster import EncoderForecaster, StridedDecoder, StridedEncoder
+from vidpred.models.frnn import TanhEncoder, TiedDecoder
 from vidpred.models.predictor import FreeRunningPredictor
 
 
@@ -43,23 +44,16 @@ def encoder_forecaster(
         >>> predictor(torch.rand(1, 4, 1, 32, 32), horizon=2).shape
         torch.Size([1, 2, 1, 32, 32])
     """
-    if isinstance(hidden_channels, int):
-        hidden_channels = [hidden_channels] * len(strides)
-    if not strides or len(hidden_channels) != len(strides):
-        raise ValueError(
-            f"every level has a width and a stride, got hidden_channels={tuple(hidden_channels)} "
-            f"and strides={tuple(strides)}"
-        )
+    widths = for_all(hidden_channels, strides, "width")
     first, *between = strides
-    finest, *coarser = hidden_channels
     encoder, forecaster = (
-        [unit.wiring([unit]) for unit in map(cell, entering, hidden_channels)]
-        for entering in ([frame_channels, *coarser], [*hidden_channels[:-1], 0])
+        [unit.wiring([unit]) for unit in map(cell, entering, widths)]
+        for entering in ([frame_channels, *widths[1:]], [*widths[:-1], 0])
     )
     return FreeRunningPredictor(
         StridedEncoder(in_channels, frame_channels, first),
         EncoderForecaster(encoder, forecaster, between),
-        StridedDecoder(finest, frame_channels, in_channels, first),
+        StridedDecoder(widths[0], frame_channels, in_channels, first),
     )
 
 
@@ -102,3 +96,47 @@ def trajgru(
     return encoder_forecaster(
         cell, in_channels, hidden_channels, strides, frame_channels=frame_channels
     )
+
+
+def frnn(
+    in_channels: int = 1,
+    hidden_channels: int | Sequence[int] = (128, 128, 256, 256, 512, 512, 256, 256),
+    strides: Sequence[int] = (2, 1, 2, 1, 2, 1, 2, 1),
+    *,
+    kernel_size: int | Sequence[int] = (5, 5, 5, 5, 3, 3, 3, 3),
+    frame_channels: Sequence[int] = (32, 64),
+) -> FreeRunningPredictor:
+    """FRNN: a fold of double-mapping GRUs between convolutions that work both ways.
+
+    Args:
+        in_channels: Channels of a frame.
+        hidden_channels: Channels of the state above each unit, lowest first; one number for all.
+        strides: By what the sides are divided below each unit.
+        kernel_size: Odd width of each unit's kernels; one number for all.
+        frame_channels: Channels after each of the convolutions next to the frames.
+
+    Reference:
+        Oliu et al., ECCV 2018, arXiv:1712.00311; settings of the authors' code, which trains with
+        the absolute error of the frames after the context.
+
+    Example:
+        >>> import torch
+        >>> frnn(hidden_channels=8)(torch.rand(1, 4, 1, 32, 32), horizon=2).shape
+        torch.Size([1, 2, 1, 32, 32])
+    """
+    widths = for_all(hidden_channels, strides, "width")
+    kernels = for_all(kernel_size, strides, "kernel")
+    entering = [frame_channels[-1], *widths[:-1]]
+    cells = list(map(partial(DGRUCell, norm=None), entering, widths, kernels))
+    encoder = TanhEncoder(in_channels, frame_channels, 5)
+    return FreeRunningPredictor(encoder, Fold(cells, strides), TiedDecoder(encoder))
+
+
+def for_all(given: int | Sequence[int], strides: Sequence[int], what: str) -> list[int]:
+    """One number for every stride, in which one number may stand for all."""
+    numbers = [given] * len(strides) if isinstance(given, int) else list(given)
+    if not numbers or len(numbers) != len(strides):
+        raise ValueError(
+            f"there is one {what} for each stride, got {given} for strides={tuple(strides)}"
+        )
+    return numbers
