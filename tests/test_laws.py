@@ -92,6 +92,7 @@ def shapes(unit: type[Cell], batch: int, size: tuple[int, int]) -> set[tuple[int
         cells.MIMCell: {feature_map, number},
         cells.MotionGRUCell: {(batch, 18, *size)},
         cells.MotionLSTMCell: {feature_map, (batch, 18, *half)},
+        cells.PhyCell: {feature_map, number},
         cells.RPMCell: {feature_map, number},
     }
     return known.get(unit, {feature_map})

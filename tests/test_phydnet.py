@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from vidpred.cells import ConvGRUCell, ConvLSTMCell, PhyCell
+from vidpred.cells import ConvGRUCell, ConvLSTMCell, PhyCell, total_penalty
 from vidpred.cells.phycell import moments
 from vidpred.models import Parallel, zoo
 
@@ -42,6 +42,7 @@ def test_default_has_the_published_size_and_work() -> None:
     assert sum(weight.numel() for weight in model.parameters()) == published + second_biases
 
     frame = torch.rand(1, 1, 64, 64)
+    model.eval()  # a training step also computes the penalty
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.step(frame, model.init_state(frame))
     # 10 -> 10 frames take 19 steps; OpenSTL counts a multiplication and an addition as one.
@@ -148,3 +149,14 @@ def test_penalty_is_its_naive_twin_and_of_the_derivatives_alone() -> None:
     penalty.backward()
     seen = {name for name, weight in cell.named_parameters() if weight.grad is not None}
     assert seen == {"derivatives.weight"}
+
+
+def test_the_penalty_is_part_of_the_state_in_training_and_counts_once() -> None:
+    cell = PhyCell(3, 3, 5)
+    frames = torch.randn(4, 2, 3, 6, 6)
+    state = cell.init_state(frames[0])
+    for frame in frames:
+        _, state = cell(frame, state)
+        torch.testing.assert_close(total_penalty(state), cell.moment_penalty())
+    _, evaluated = cell.eval()(frames[0], cell.init_state(frames[0]))
+    assert total_penalty(evaluated) == 0

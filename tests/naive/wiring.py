@@ -19,7 +19,7 @@ from naive.mim import mim_block, mim_memory
 from naive.motion_gru import motion_gru
 from naive.motion_lstm import motion_highway, move
 from naive.parts import Weights
-from naive.phycell import phycell
+from naive.phycell import moment_penalty, phycell
 from naive.rpm import rpm
 from naive.sa_convlstm import sa_convlstm
 from naive.stau import stau
@@ -224,13 +224,13 @@ def run_motion_rnn(
 
 def run_phycell(
     layers: list[Weights], frames: list[Tensor], H: list[Tensor]
-) -> tuple[list[Tensor], list[Tensor]]:
+) -> tuple[list[Tensor], list[Tensor], list[float]]:
     H, outputs = list(H), []
     for X in frames:
         for k, W in enumerate(layers):
             X = H[k] = phycell(W, X, H[k])
         outputs.append(X)
-    return outputs, H
+    return outputs, H, [moment_penalty(W["derivatives.weight"]) for W in layers]
 
 
 def run_mau(

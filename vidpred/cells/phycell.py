@@ -8,15 +8,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vidpred.cells.base import Cell, same_channels, zeros
+from vidpred.cells.base import Cell, Penalty, same_channels, zeros
 from vidpred.cells.gates import blend
 from vidpred.cells.wiring import Stack
 
 
 class PhyCellState(NamedTuple):
-    """Hidden state ``h``, ``(B, hidden_channels, H, W)``."""
+    """Hidden state ``h``, ``(B, hidden_channels, H, W)``, and the penalty of the kernels."""
 
     h: Tensor
+    penalty: Penalty
 
 
 class PhyCell(Cell[Tensor, PhyCellState]):
@@ -30,8 +31,8 @@ class PhyCell(Cell[Tensor, PhyCellState]):
 
     :math:`W_D` has :math:`k^2` kernels of width k. Number :math:`ik + j` stands for the derivative
     of order i down the rows and j along the columns: nothing but :meth:`moment_penalty` in the loss
-    holds it to that. The norm runs over the derivatives of equal i. Stays: ``h``. Rises: ``h'``.
-    Wiring: :class:`~vidpred.cells.Stack`.
+    holds it to that. The norm runs over the derivatives of equal i. Stays: ``h``, and in training
+    mode the :class:`~vidpred.cells.Penalty`. Rises: ``h'``. Wiring: :class:`~vidpred.cells.Stack`.
 
     Args:
         in_channels: Channels of the feature map arriving from below; must equal
@@ -75,17 +76,20 @@ class PhyCell(Cell[Tensor, PhyCellState]):
         self.gain = nn.Conv2d(2 * hidden_channels, hidden_channels, 3, padding=1)
 
     def init_state(self, like: Tensor) -> PhyCellState:
-        return PhyCellState(zeros(like, self.hidden_channels))
+        penalty = Penalty(like.new_zeros(len(like), 1, 1, 1))
+        return PhyCellState(zeros(like, self.hidden_channels), penalty)
 
     def forward(self, flow: Tensor, state: PhyCellState) -> tuple[Tensor, PhyCellState]:
-        x, (h,) = flow, state
+        x, (h, penalty) = flow, state
         predicted = h + self.combine(self.norm(self.derivatives(h)))
         gain = self.gain(torch.cat([x.to(h.dtype), h], dim=1))
         h = blend(predicted, x, gain, h.dtype)
-        return h, PhyCellState(h)
+        if self.training:  # set, not added to: the authors count it once, however long the clip
+            penalty = Penalty(self.moment_penalty().expand_as(penalty.total).clone())
+        return h, PhyCellState(h, penalty)
 
     def moment_penalty(self) -> Tensor:
-        """How far the kernels are from derivatives, to be added to the loss in training.
+        """How far the kernels are from derivatives.
 
         For every channel of ``h`` the mean squared error of the kernels' moments, summed over the
         channels; the authors add it to the sum, over all frames, of the mean squared errors.

@@ -197,7 +197,7 @@ def phydnet(
 ) -> Predictor:
     """PhyDNet: a PhyCell for the physics beside ConvLSTMs for all the rest, their outputs added.
 
-    The paper trains it with :meth:`~vidpred.cells.PhyCell.moment_penalty` added to the loss.
+    :class:`~vidpred.tasks.ForecastTask` adds the penalty of the PhyCell's kernels to the loss.
 
     Args:
         in_channels: Channels of a frame.
