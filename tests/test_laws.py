@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map, tree_structure
 
 from vidpred import cells
 from vidpred.cells import Cell, Remat, total_penalty
+from vidpred.cells.base import is_channels_last, to_channels_last
 
 UNITS = [getattr(cells, name) for name in cells.__all__ if name.endswith("Cell") and name != "Cell"]
 unit_law = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.__name__)
@@ -276,7 +277,7 @@ def test_any_resolution_with_the_same_weights(unit: type[Cell], options: dict[st
     core = wired(unit, **options)
     for size in ((6, 5), (3, 11), (1, 1)):
         outputs, state = run(core, clip(2, size=size))
-        assert outputs[-1].shape == (BATCH, CHANNELS, *size)
+        assert outputs[-1].shape == (BATCH, core.hidden_channels, *size)
         assert all(leaf.isfinite().all() for leaf in tree_leaves([outputs, state]))
 
 
@@ -287,7 +288,7 @@ def test_layer_norm_equals_group_norm_at_the_start_and_keeps_to_its_size(
     layer, group = wired(unit, norm="layer", size=SIZE), wired(unit, norm="group")
     frames = clip(3, dtype=torch.float64)
     assert_equal(run(layer.double(), frames), run(group.double(), frames), 1e-10)
-    with pytest.raises(ValueError, match=r"size \(6, 5\), got \(5, 5\)"):
+    with pytest.raises(ValueError, match=r"size \((\d, )?6, 5\), got \((\d, )?5, 5\)"):
         run(layer, clip(1, size=(5, 5), dtype=torch.float64))
 
 
@@ -326,11 +327,12 @@ def test_every_parameter_receives_a_gradient(unit: type[Cell]) -> None:
 
 @unit_law
 def test_channels_last_stays_channels_last(unit: type[Cell]) -> None:
-    core = wired(unit).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    core = wired(unit)
+    to_channels_last(core)
     frames = [frame.to(memory_format=torch.channels_last) for frame in clip(3)]
     outputs, state = run(core, frames)
-    for leaf in tree_leaves([core.init_state(frames[0]), outputs, state]):
-        assert leaf.is_contiguous(memory_format=torch.channels_last)
+    assert all(is_channels_last(leaf) for leaf in tree_leaves([core.init_state(frames[0]), state]))
+    assert all(output.is_contiguous(memory_format=torch.channels_last) for output in outputs)
     assert_equal(outputs, run(wired(unit), clip(3))[0], 1e-5)
 
 

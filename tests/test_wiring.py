@@ -27,6 +27,8 @@ from vidpred.cells import (
     STGRUCell,
     STLSTMCell,
     TrajGRUCell,
+    Window,
+    Windowed,
     Zigzag,
 )
 
@@ -101,6 +103,63 @@ def test_zigzag_hands_the_memory_of_the_top_to_the_bottom_of_the_next_frame() ->
         if t:
             assert bottom.seen[t].flow.m is top.seen[t - 1].risen.m
     assert not bottom.seen[0].flow.m.any()
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_window_shows_the_last_maps_oldest_first(depth: int) -> None:
+    frames = clip(4)
+    window = Window(4, depth)
+    state = window.init_state(frames[0])
+    past = [torch.zeros_like(frames[0])] * (depth - 1) + frames
+    for t, frame in enumerate(frames):
+        volume, state = window(frame, state)
+        assert torch.equal(volume, torch.stack(past[t : t + depth], dim=2))
+        assert all(torch.equal(*pair) for pair in zip(state, past[t + 1 : t + depth], strict=True))
+
+
+class Conv3d(Cell[Tensor, tuple[()]]):
+    """The simplest 3D cell: it keeps nothing."""
+
+    wiring = Stack
+
+    def __init__(self, in_channels: int, hidden_channels: int, depth: int) -> None:
+        super().__init__()
+        self.hidden_channels = hidden_channels
+        self.volume = in_channels, depth
+        self.conv = ConvNorm(in_channels, hidden_channels, (2, 3, 3))
+
+    def init_state(self, like: Tensor) -> tuple[()]:
+        assert like.dim() == 5
+        return ()
+
+    def forward(self, flow: Tensor, state: tuple[()]) -> tuple[Tensor, tuple[()]]:
+        return self.conv(flow), ()
+
+
+def test_windowed_folds_the_depth_so_that_a_2d_convolution_sees_it_whole() -> None:
+    cell = Conv3d(4, 3, depth=2)
+    core = Windowed(Stack([cell]), cell.volume)
+    before, frame = clip(2)
+    output, _ = core(frame, core.init_state(frame)._replace(window=(before,)))
+    volume = cell.conv(torch.stack([before, frame], dim=2))
+    conv = torch.nn.Conv3d(3, 5, (2, 1, 1))
+    expected = conv(volume).squeeze(2)
+    folded = torch.nn.functional.conv2d(output, conv.weight.flatten(1, 2), conv.bias)
+    assert output.shape[1] == core.hidden_channels
+    torch.testing.assert_close(folded, expected)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_a_kernel_of_any_depth_keeps_the_size(depth: int) -> None:
+    """An odd depth sees as many maps before as behind, an even one the one behind more."""
+    conv = ConvNorm(1, 1, (depth, 1, 1), norm=None)
+    torch.nn.init.ones_(conv[0].weight)  # type: ignore[arg-type]
+    torch.nn.init.zeros_(conv[0].bias)  # type: ignore[arg-type]
+    numbers = torch.tensor([1.0, 10.0, 100.0])
+    seen = conv(numbers.view(1, 1, 3, 1, 1)).flatten()
+    places = range(-((depth - 1) // 2), depth // 2 + 1)
+    expected = [sum(numbers[d + i] for i in places if 0 <= d + i < 3) for d in range(3)]
+    assert seen.tolist() == expected
 
 
 @pytest.mark.parametrize("theta", [1, 2, 3, 5])
@@ -220,6 +279,8 @@ def test_remat_shows_the_cell_it_wraps() -> None:
     remat = Remat(STLSTMCell(3, 4, 3))
     assert remat.wiring is Zigzag
     assert remat.hidden_channels == 4
+    assert remat.volume is None
+    assert Remat(Conv3d(3, 4, depth=2)).volume == (3, 2)
 
 
 WITHOUT_INPUT = [CausalLSTMCell, ConvGRUCell, ConvLSTMCell, STLSTMCell, TrajGRUCell]
@@ -267,6 +328,10 @@ def one_line(error: pytest.ExceptionInfo[ValueError]) -> bool:
         (lambda: ConvNorm(3, 4, 4), "kernel_size must be odd .* got 4"),
         (lambda: ConvNorm(-1, 4, 3), "at least one channel, got -1 in and 4 out"),
         (lambda: ConvNorm(3, 0, 3), "at least one channel, got 3 in and 0 out"),
+        (lambda: ConvNorm(3, 4, (3, 3, 4)), r"kernel_size must be odd .* got \(3, 3, 4\)"),
+        (lambda: ConvNorm(3, 4, (0, 3, 3)), r"kernel_size must be .* got \(0, 3, 3\)"),
+        (lambda: Windowed(Stack([ConvGRUCell(3, 4)]), None), "has no 3D convolutions"),
+        (lambda: Window(3, 0), "at least one feature map, got depth=0"),
         (lambda: ConvNorm(3, 4, 3, "batch"), "norm must be .* got 'batch'"),  # type: ignore[arg-type]
         (lambda: ConvNorm(3, 4, 3, "layer"), "needs size"),
         (lambda: STGRUCell(0, 4), "in_channels must equal hidden_channels, got 0 and 4"),

@@ -32,6 +32,7 @@ from vidpred.cells.stau import STAUCell
 from vidpred.cells.stgru import STGRUCell, STGRUState
 from vidpred.cells.stlstm import STLSTMCell, STLSTMState
 from vidpred.cells.trajgru import TrajGRUCell, TrajGRUState
+from vidpred.cells.volume import Window, Windowed, WindowedState
 from vidpred.cells.wiring import Ladder, LadderFlow, Remat, Stack, Zigzag, ZigzagFlow, ZigzagState
 
 __all__ = [
@@ -91,6 +92,9 @@ __all__ = [
     "Stack",
     "TrajGRUCell",
     "TrajGRUState",
+    "Window",
+    "Windowed",
+    "WindowedState",
     "Zigzag",
     "ZigzagFlow",
     "ZigzagState",

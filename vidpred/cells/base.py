@@ -28,18 +28,21 @@ class Cell(nn.Module, abc.ABC, Generic[Flow, State]):
         wiring: How several of these cells are put on top of each other: a cell class that takes
             the list of cells, lets a feature map in at the bottom and out at the top.
         hidden_channels: Channels of the feature map that rises from the cell.
+        volume: Channels and depth of the volume ``(B, C, D, H, W)`` that enters a cell with 3D
+            convolutions: the last feature maps, oldest first. ``None`` for a cell that takes one.
     """
 
     wiring: type[Cell[Tensor, Any]]
     hidden_channels: int
+    volume: tuple[int, int] | None = None
 
     @abc.abstractmethod
     def init_state(self, like: Tensor) -> State:
         """Return the state before the first frame.
 
         Args:
-            like: A feature map ``(B, C, H, W)`` as it enters the cell. Batch, size, dtype and
-                device of the state are taken from it, the channels are not.
+            like: A feature map ``(B, C, H, W)``, or a volume, as it enters the cell. Batch, size,
+                dtype and device of the state are taken from it, the channels are not.
         """
 
     @abc.abstractmethod
@@ -101,22 +104,22 @@ def total_penalty(state: Any) -> Tensor | float:
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation over (C, H, W), as the published weights have it.
+    """Layer normalisation over (C, H, W) or (C, D, H, W), as the published weights have it.
 
     ``nn.LayerNorm`` is many times slower on a channels-last tensor: normalising as one group and
-    applying the (C, H, W) affine afterwards gives the same numbers in any layout.
+    applying the affine of every element afterwards gives the same numbers in any layout.
     """
 
-    def __init__(self, channels: int, size: tuple[int, int]) -> None:
+    def __init__(self, channels: int, size: tuple[int, ...]) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels, *size))
         self.bias = nn.Parameter(torch.zeros(channels, *size))
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[-2:] != self.weight.shape[-2:]:
+        if x.shape[2:] != self.weight.shape[1:]:
             raise ValueError(
-                f"layer norm was built for feature maps of size {tuple(self.weight.shape[-2:])}, "
-                f"got {tuple(x.shape[-2:])}; use norm='group' for any size"
+                f"layer norm was built for feature maps of size {tuple(self.weight.shape[1:])}, "
+                f"got {tuple(x.shape[2:])}; use norm='group' for any size"
             )
         return torch.addcmul(self.bias, F.group_norm(x, 1), self.weight)
 
@@ -146,10 +149,11 @@ class ConvNorm(nn.Sequential):
         in_channels: Channels of the input; 0 for a cell that goes without this input: its maps
             ``(B, 0, H, W)`` add nothing to the gates, through no weights and no norm.
         out_channels: Channels of the output, all gates together.
-        kernel_size: Odd width of the square kernel.
+        kernel_size: Odd width of the square kernel; or its depth, height and width, for a 3D
+            convolution. An even depth sees one map more behind than before, of the later ones.
         norm: ``"group"``: per sample over (C, H, W), affine per channel, any resolution;
             ``"layer"``: the same statistics, affine per (C, H, W), needs ``size``; ``None``.
-        size: (H, W) of the feature map, for ``norm="layer"``.
+        size: (H, W) of the feature map, or (D, H, W) of the volume, for ``norm="layer"``.
 
     Raises:
         ValueError: Even kernel, unknown norm, or ``norm="layer"`` without ``size``.
@@ -158,17 +162,20 @@ class ConvNorm(nn.Sequential):
         >>> import torch
         >>> ConvNorm(3, 8, 5)(torch.zeros(2, 3, 16, 12)).shape
         torch.Size([2, 8, 16, 12])
+        >>> ConvNorm(3, 8, (2, 5, 5))(torch.zeros(2, 3, 4, 16, 12)).shape
+        torch.Size([2, 8, 4, 16, 12])
     """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
+        kernel_size: int | tuple[int, int, int],
         norm: Norm = "group",
-        size: tuple[int, int] | None = None,
+        size: tuple[int, ...] | None = None,
     ) -> None:
-        if kernel_size < 1 or kernel_size % 2 == 0:
+        depth, *widths = (1, kernel_size) if isinstance(kernel_size, int) else kernel_size
+        if depth < 1 or any(width < 1 or width % 2 == 0 for width in widths):
             raise ValueError(
                 f"kernel_size must be odd and positive to keep the size, got {kernel_size}"
             )
@@ -180,9 +187,13 @@ class ConvNorm(nn.Sequential):
         if in_channels == 0:
             super().__init__(NoInput(out_channels))
             return
-        layers: list[nn.Module] = [
-            nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
-        ]
+        layers: list[nn.Module] = []
+        if isinstance(kernel_size, int):
+            padding = kernel_size // 2
+            layers.append(nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding))
+        else:
+            padding = (depth - 1) // 2, kernel_size[1] // 2, kernel_size[2] // 2
+            layers.append(nn.Conv3d(in_channels, out_channels, kernel_size, padding=padding))
         if norm == "group":
             layers.append(nn.GroupNorm(1, out_channels))
         elif norm == "layer":
@@ -192,6 +203,11 @@ class ConvNorm(nn.Sequential):
         elif norm is not None:
             raise ValueError(f"norm must be 'group', 'layer' or None, got {norm!r}")
         super().__init__(*layers)
+        self.even_depth = depth % 2 == 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Of an even depth torch's padding="same" makes the same, and a warning.
+        return super().forward(F.pad(x, (0, 0, 0, 0, 0, 1)) if self.even_depth else x)
 
 
 def same_channels(cell: str, in_channels: int, hidden_channels: int) -> None:
@@ -203,9 +219,25 @@ def same_channels(cell: str, in_channels: int, hidden_channels: int) -> None:
         )
 
 
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
 def is_channels_last(x: Tensor) -> bool:
-    """Whether a feature map is laid out channels-last."""
-    return x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    """Whether a feature map or a volume is laid out channels-last."""
+    return x.dim() in _CHANNELS_LAST and x.is_contiguous(memory_format=_CHANNELS_LAST[x.dim()])
+
+
+def laid_out_as(like: Tensor, x: Tensor) -> Tensor:
+    """``x``, channels-last or contiguous as ``like`` is; either may be a map or a volume."""
+    layout = _CHANNELS_LAST[x.dim()] if is_channels_last(like) else torch.contiguous_format
+    return x.to(memory_format=layout)
+
+
+def to_channels_last(module: nn.Module) -> None:
+    """Lay out all kernels channels-last; ``Module.to`` can do so for those of one rank only."""
+    for parameter in module.parameters():
+        if parameter.dim() in _CHANNELS_LAST:
+            parameter.data = parameter.data.to(memory_format=_CHANNELS_LAST[parameter.dim()])
 
 
 def zeros(like: Tensor, channels: int, stride: int = 1) -> Tensor:
@@ -214,7 +246,4 @@ def zeros(like: Tensor, channels: int, stride: int = 1) -> Tensor:
     Its sides are those of ``like``, or of what a convolution of this stride makes of it.
     """
     size = (-(-side // stride) for side in like.shape[2:])
-    state = like.new_zeros(like.shape[0], channels, *size)
-    if is_channels_last(like):
-        state = state.to(memory_format=torch.channels_last)
-    return state
+    return laid_out_as(like, like.new_zeros(like.shape[0], channels, *size))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidpred.cells.base import Cell, is_channels_last, zeros
+from vidpred.cells.base import Cell, laid_out_as, zeros
 from vidpred.cells.warp import warp
 from vidpred.cells.wiring import Stack
 
@@ -97,8 +97,7 @@ class MotionGRUCell(Cell[Tensor, MotionGRUState]):
         # The neighbours lie behind each other, not beside: a 1x1 convolution gathers them.
         kernel = self.gather.weight.flatten(1)[..., None, None]
         x_new = F.conv2d(masked.flatten(1, 2), kernel)
-        layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
-        return x_new.to(o.dtype, memory_format=layout), MotionGRUState(o_new, d_new)
+        return laid_out_as(x, x_new.to(o.dtype)), MotionGRUState(o_new, d_new)
 
 
 def look_around(x: Tensor, offset: Tensor, neighbours: int) -> Tensor:

@@ -140,6 +140,7 @@ class Remat(Cell[Flow, State]):
         self.cell = cell
         self.wiring = cell.wiring
         self.hidden_channels = cell.hidden_channels
+        self.volume = cell.volume
 
     def init_state(self, like: Tensor) -> State:
         return self.cell.init_state(like)

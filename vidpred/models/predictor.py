@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
-from vidpred.cells.base import Cell, FreeRunning
+from vidpred.cells.base import Cell, FreeRunning, to_channels_last
 from vidpred.models.autoencoder import Decoder, Encoder
 
 
@@ -43,7 +43,7 @@ class Predictor(nn.Module):
         self.core = core
         self.decoder = decoder
         self.stride = encoder.stride
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        to_channels_last(self)
 
     def forward(self, context: Tensor, horizon: int) -> Tensor:
         """Forecast the frames after ``context``.

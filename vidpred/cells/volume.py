@@ -1,0 +1,85 @@
+"""How cells with 3D convolutions stand where others do: they see the last feature maps as one."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vidpred.cells.base import Cell, laid_out_as, zeros
+from vidpred.cells.wiring import Stack
+
+
+class Window(Cell[Tensor, tuple[Tensor, ...]]):
+    """Shows a feature map together with those before it, as one volume ``(B, C, D, H, W)``.
+
+    Stays: the last ``depth - 1`` maps, zero at the start. Rises: the last ``depth``, oldest first.
+
+    Args:
+        channels: Channels of a map.
+        depth: How many maps make a volume.
+
+    Example:
+        >>> import torch
+        >>> window = Window(3, depth=2)
+        >>> x = torch.ones(1, 3, 8, 8)
+        >>> volume, state = window(x, window.init_state(x))
+        >>> volume.shape, volume[0, 0, :, 0, 0]
+        (torch.Size([1, 3, 2, 8, 8]), tensor([0., 1.]))
+    """
+
+    wiring = Stack
+
+    def __init__(self, channels: int, depth: int) -> None:
+        super().__init__()
+        if depth < 1:
+            raise ValueError(f"a window shows at least one feature map, got depth={depth}")
+        self.hidden_channels = channels
+        self.depth = depth
+
+    def init_state(self, like: Tensor) -> tuple[Tensor, ...]:
+        return tuple(zeros(like, self.hidden_channels) for _ in range(self.depth - 1))
+
+    def forward(self, flow: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        x = flow.to(state[-1].dtype) if state else flow
+        maps = (*state, x)
+        return laid_out_as(x, torch.stack(maps, dim=2)), maps[1:]
+
+
+class WindowedState(NamedTuple):
+    """What stays below the core, the last feature maps, and in it."""
+
+    window: tuple[Tensor, ...]
+    core: Any
+
+
+class Windowed(Cell[Tensor, WindowedState]):
+    """Lets a core of 3D cells stand where one for feature maps does.
+
+    A :class:`Window` lies below it. What rises from it, ``(B, C, D, H, W)``, becomes one feature
+    map of ``C * D`` channels, so that a 2D convolution of it sees the whole depth.
+
+    Args:
+        core: A wiring of 3D cells.
+        volume: Channels and depth of what enters the core: :attr:`Cell.volume` of its lowest cell.
+    """
+
+    wiring = Stack
+
+    def __init__(self, core: Cell[Tensor, Any], volume: tuple[int, int] | None) -> None:
+        super().__init__()
+        if volume is None:
+            raise ValueError("the lowest of these cells takes no volume: it has no 3D convolutions")
+        self.window = Window(*volume)
+        self.core = core
+        self.hidden_channels = core.hidden_channels * self.window.depth
+
+    def init_state(self, like: Tensor) -> WindowedState:
+        volume = laid_out_as(like, torch.stack([like] * self.window.depth, dim=2))
+        return WindowedState(self.window.init_state(like), self.core.init_state(volume))
+
+    def forward(self, flow: Tensor, state: WindowedState) -> tuple[Tensor, WindowedState]:
+        volume, maps = self.window(flow, state.window)
+        top, core = self.core(volume, state.core)
+        return laid_out_as(flow, top.flatten(1, 2)), WindowedState(maps, core)
