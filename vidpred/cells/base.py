@@ -121,7 +121,7 @@ class LayerNorm(nn.Module):
                 f"layer norm was built for feature maps of size {tuple(self.weight.shape[1:])}, "
                 f"got {tuple(x.shape[2:])}; use norm='group' for any size"
             )
-        return torch.addcmul(self.bias, F.group_norm(x, 1), self.weight)
+        return F.group_norm(x, 1) * self.weight + self.bias  # addcmul would lose the layout
 
 
 class NoInput(nn.Module):
