@@ -192,7 +192,7 @@ class ConvNorm(nn.Sequential):
             padding = kernel_size // 2
             layers.append(nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding))
         else:
-            padding = (depth - 1) // 2, kernel_size[1] // 2, kernel_size[2] // 2
+            padding = 0, kernel_size[1] // 2, kernel_size[2] // 2
             layers.append(nn.Conv3d(in_channels, out_channels, kernel_size, padding=padding))
         if norm == "group":
             layers.append(nn.GroupNorm(1, out_channels))
@@ -203,11 +203,12 @@ class ConvNorm(nn.Sequential):
         elif norm is not None:
             raise ValueError(f"norm must be 'group', 'layer' or None, got {norm!r}")
         super().__init__(*layers)
-        self.even_depth = depth % 2 == 0
+        self.around = (depth - 1) // 2, depth // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        # Of an even depth torch's padding="same" makes the same, and a warning.
-        return super().forward(F.pad(x, (0, 0, 0, 0, 0, 1)) if self.even_depth else x)
+        # Not by the convolution: on CPUs with bfloat16, oneDNN 3.13 (torch 2.15) returns NaN and
+        # garbage for the gradient of the weights where it has to pad an even depth.
+        return super().forward(F.pad(x, (0, 0, 0, 0, *self.around)) if any(self.around) else x)
 
 
 def same_channels(cell: str, in_channels: int, hidden_channels: int) -> None:
