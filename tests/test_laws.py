@@ -86,10 +86,12 @@ def warm_state(core: Cell, dtype: torch.dtype = torch.float32, **shape: Any) -> 
 def shapes(unit: type[Cell], batch: int, size: tuple[int, int]) -> set[tuple[int, ...]]:
     """What the leaves of a state may be: a feature map, or what else a unit is known to keep."""
     feature_map, number = (batch, CHANNELS, *size), (batch, 1, 1, 1)
+    volume = (batch, CHANNELS, 2, *size)
     # MotionGRU keeps a row and a column for each of 3x3 neighbours; its host does so at half size.
     half = tuple((side + 1) // 2 for side in size)
     known = {
         cells.DecoupledSTLSTMCell: {feature_map, number},
+        cells.E3DLSTMCell: {feature_map, volume},
         cells.MIMCell: {feature_map, number},
         cells.MotionGRUCell: {(batch, 18, *size)},
         cells.MotionLSTMCell: {feature_map, (batch, 18, *half)},

@@ -30,18 +30,20 @@ def randomise(module: nn.Module) -> None:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in module.parameters():
-            scale = 0.15 if parameter.dim() == 4 else 0.5  # kernels that keep the size of a map
+            # Kernels that keep the size of a map.
+            scale = {4: 0.15, 5: 0.1}.get(parameter.dim(), 0.5)
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
 
 
 def weights(wired: Any) -> list[dict[str, Tensor]]:
-    stack = getattr(wired, "stack", wired)
+    core: Any = wired.core if isinstance(wired, cells.Windowed) else wired
+    stack = getattr(core, "stack", core)
     return [dict(cell.state_dict()) for cell in stack.cells if cell.state_dict()]
 
 
 def build(unit: Callable[..., Any], in_channels: int, options: dict[str, Any]) -> Any:
     widths = [in_channels] + [WIDTH] * (LAYERS - 1)
-    stacked = [unit(width, WIDTH, 3, **options) for width in widths]
+    stacked = [unit(width, WIDTH, **{"kernel_size": 3, **options}) for width in widths]
     wired = stacked[0].wiring(stacked).double()
     randomise(wired)
     return wired
@@ -203,6 +205,31 @@ def test_decoupled(options: dict[str, Any]) -> None:
         return outputs, [*tree_leaves(list(zip(H, C, strict=True))), penalty, M]
 
     check(cells.DecoupledSTLSTMCell, 3, options, twin)
+
+
+E3D: list[dict[str, Any]] = [
+    *({**norm, "tau": tau, "kernel_size": 3} for norm, tau in product(NORMS, (1, 3))),
+    {"depth": 1, "tau": 2, "forget_bias": 0.0},
+    {"depth": 3, "tau": 2, "kernel_size": (2, 3, 1)},
+    {},
+]
+
+
+@pytest.mark.parametrize("options", E3D, ids=name)
+def test_e3d_lstm(options: dict[str, Any]) -> None:
+    constants = {key: options[key] for key in options.keys() & {"forget_bias"}}
+    depth, tau = options.get("depth", 2), options.get("tau", 5)
+
+    def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:
+        (window, (states, M)), seen = state, [*state.window, *frames]
+        H, C = [h for h, _ in states], [list(past) for _, past in states]
+        outputs, H, C, M = naive.run_e3d_lstm(
+            layers, seen, H, C, M, depth=depth, tau=tau, **constants
+        )
+        kept = seen[len(seen) - len(window) :]
+        return outputs, [*kept, *tree_leaves(list(zip(H, C, strict=True))), M]
+
+    check(cells.E3DLSTMCell, 3, options, twin)
 
 
 @pytest.mark.parametrize("options", [*NORMS, {}], ids=name)

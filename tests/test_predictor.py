@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
 from vidpred.cells import ConvGRUCell, STGRUCell, total_penalty
+from vidpred.cells.base import is_channels_last
 from vidpred.models import FreeRunningPredictor, Predictor, zoo
 
 CHANNELS = 2
@@ -27,6 +28,7 @@ MODELS: dict[str, Callable[[], Predictor]] = {
     "predrnnv2": lambda: zoo.predrnnv2(CHANNELS, 4, 2, kernel_size=3),
     "motionrnn": lambda: zoo.motionrnn(CHANNELS, 4, 2, kernel_size=3),
     "strpm": lambda: zoo.strpm(CHANNELS, 4, 2, 1, kernel_size=3, patch=2, tau=2),
+    "e3d_lstm": lambda: zoo.e3d_lstm(CHANNELS, 4, 2, kernel_size=3, tau=2),
     "convlstm": lambda: zoo.convlstm(CHANNELS, 4, 2, kernel_size=3, patch=2),
     "sa_convlstm": lambda: zoo.sa_convlstm(CHANNELS, 4, 2, kernel_size=3),
     "phydnet": lambda: zoo.phydnet(CHANNELS, 4, 2, kernel_size=3),
@@ -292,17 +294,14 @@ def test_runs_in_bfloat16(name: str) -> None:
 def test_weights_and_feature_maps_are_channels_last(name: str) -> None:
     model, frames = build(name), clip(4)
 
-    def channels_last(tensor: Tensor) -> bool:
-        return tensor.is_contiguous(memory_format=torch.channels_last)
-
-    assert all(channels_last(weight) for weight in model.parameters() if weight.dim() == 4)
+    assert all(is_channels_last(weight) for weight in model.parameters() if weight.dim() > 3)
     decoded: list[Tensor] = []
     model.decoder.register_forward_pre_hook(lambda *given: decoded.extend(tree_leaves(given[1])))
     with torch.no_grad():
         predicted = model(frames, 3)
         _, states = stream(model, frames[:1], keep_first(1, 4, context=2))
         assert decoded
-        assert all(channels_last(tensor) for tensor in [*decoded, *tree_leaves(states)])
+        assert all(is_channels_last(tensor) for tensor in [*decoded, *tree_leaves(states)])
         # In whatever layout the frames come.
         other = frames.permute(1, 0, 3, 4, 2).contiguous().permute(1, 0, 4, 2, 3)
         close(model(other, 3), predicted)

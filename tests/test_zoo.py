@@ -23,6 +23,7 @@ MODELS: dict[str, Callable[..., Predictor]] = {
     "mim": zoo.mim,
     "motionrnn": zoo.motionrnn,
     "predrnnv2": zoo.predrnnv2,
+    "e3d_lstm": zoo.e3d_lstm,
     "convlstm": zoo.convlstm,
     "strpm": zoo.strpm,
     "sa_convlstm": zoo.sa_convlstm,
@@ -76,6 +77,15 @@ def motion_unit() -> int:
     """MotionGRU at a quarter of 64 channels, the ways to it and back, and the gate."""
     gru = 3 * conv(16 + 18, 18, 3) + conv(16, 9, 3) + conv(16, 16, 3, bias=False)
     return conv(64, 16, 5) + gru + conv(16, 64, 4) + conv(2 * 64, 64, 5)
+
+
+def e3d_lstm(in_channels: int) -> int:
+    def deep(in_channels: int, gates: int) -> int:
+        """Kernels two maps deep, with their bias and norm."""
+        return 2 * conv(in_channels, gates * 64, 5, bias=False) + 3 * gates * 64
+
+    gates = deep(in_channels, 7) + deep(64, 4) + deep(64, 3) + deep(2 * 64, 1)
+    return gates + conv(2 * 64, 64, 1, bias=False) + 2 * 64
 
 
 def convlstm(in_channels: int) -> int:
@@ -139,6 +149,7 @@ PARAMETERS = {
     + 3 * motion_unit()
     + conv(16, 64, 1, bias=False)
     + conv(64, 16, 1, bias=False),
+    "e3d_lstm": e3d_lstm(16) + 3 * e3d_lstm(64) + conv(2 * 64, 16, 1, bias=False),
     "convlstm": convlstm(16) + 3 * convlstm(128) + TO_PATCHES,
     "strpm": 16 * rpm() + conv(3 * 128, 128, 1) + 3 * frame(128, 2, 64) + conv(2 * 64, 64, 1),
     "sa_convlstm": sa_convlstm(16) + 3 * sa_convlstm(64) + conv(64, 16, 1, bias=False),
@@ -156,7 +167,8 @@ def test_defaults_have_the_papers_size_and_forecast_odd_frames(name: str) -> Non
 
 
 def convolution_weights(module: nn.Module) -> int:
-    return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Conv2d))
+    kinds = nn.Conv2d, nn.Conv3d
+    return sum(m.weight.numel() for m in module.modules() if isinstance(m, kinds))
 
 
 # (width, what the papers print, in 2**20, what they count beside the convolutions in use):
@@ -170,6 +182,7 @@ PUBLISHED: dict[str, tuple[int, float, int]] = {
     "DGRUCell": (128, 4.69, 0),
     "STGRUCell": (128, 3.14, 0),
     "RPMCell": (128, 6.72, conv(3 * 128, 128, 1, bias=False)),  # the lowest layer's residual
+    "E3DLSTMCell": (64, 4.70, 0),
 }
 GATES = {  # square kernels of 5x5, and of 1x1, from `width` channels to `width` channels
     "ConvLSTMCell": (4 + 4, 0),
@@ -180,6 +193,7 @@ GATES = {  # square kernels of 5x5, and of 1x1, from `width` channels to `width`
     "DGRUCell": (2 * (3 + 2 + 1), 0),
     "STGRUCell": (4 + 4, 0),
     "RPMCell": (5 + 2 + 2 * 5, 2),
+    "E3DLSTMCell": (3 * (7 + 4 + 3 + 2), 2),  # each 3 maps deep
 }
 
 
@@ -205,8 +219,17 @@ def test_patch_models_have_the_published_size() -> None:
     assert (convolution_weights(zoo.convlstm()) + unused) / 1e6 == pytest.approx(15.0, abs=0.1)
 
 
+def test_e3d_lstm_has_the_published_size() -> None:
+    # OpenSTL prints 51.0M, with a convolution of m more than the paper has, a bias in no other
+    # convolution, and a scale and shift for every element of a layer norm of C.
+    count = convolution_weights(zoo.e3d_lstm(hidden_channels=128))
+    beside = 4 * (2 * conv(128, 128, 5, bias=False) + 2 * 128 * 2 * 16**2)
+    assert (count + beside) / 1e6 == pytest.approx(51.0, rel=0.01)
+
+
 def layers(model: Predictor) -> Any:
     core: Any = model.core
+    core = core.core if isinstance(core, cells.Windowed) else core
     found = getattr(core, "stack", core).cells
     beside = (cells.Decoupling, cells.Difference, cells.FirstHighway)
     return nn.ModuleList(cell for cell in found if not isinstance(cell, beside))
@@ -223,6 +246,7 @@ def test_defaults_are_the_papers_settings() -> None:
         "mim": cells.STLSTMCell,
         "motionrnn": cells.MotionLSTMCell,
         "predrnnv2": cells.DecoupledSTLSTMCell,
+        "e3d_lstm": cells.E3DLSTMCell,
         "convlstm": cells.ConvLSTMCell,
         "strpm": cells.RPMCell,
         "sa_convlstm": cells.SAConvLSTMCell,
@@ -237,6 +261,8 @@ def test_defaults_are_the_papers_settings() -> None:
         ) == (16 if name == "strpm" else 4)
         kernels = {m.kernel_size for m in layers(model).modules() if isinstance(m, nn.Conv2d)}
         assert kernels <= {(5, 5), (1, 1)} | ({(3, 3)} if name == "motionrnn" else set())
+        kernels = {m.kernel_size for m in layers(model).modules() if isinstance(m, nn.Conv3d)}
+        assert kernels <= {(2, 5, 5), (1, 1, 1)}
         encoder: Any = model.encoder
         assert encoder.stride == (8 * 4 if name == "strpm" else 4)
     for cell in layers(made["stau"]):
@@ -244,6 +270,8 @@ def test_defaults_are_the_papers_settings() -> None:
     for cell in layers(made["mau"]):
         assert (cell.tau, cell.gamma, cell.scaled) == (5, 0.0, True)
     assert {(cell.tau, cell.forget_bias) for cell in layers(made["strpm"])} == {(5, 1.0)}
+    for cell in layers(made["e3d_lstm"]):
+        assert (cell.tau, cell.volume[1]) == (5, 2)
     recalls = {name: model.decoder.recall for name, model in made.items()}
     assert recalls == {
         "stau": 0,
@@ -254,6 +282,7 @@ def test_defaults_are_the_papers_settings() -> None:
         "mim": 0,
         "motionrnn": 0,
         "predrnnv2": 0,
+        "e3d_lstm": 0,
         "convlstm": 0,
         "strpm": 0,
         "sa_convlstm": 0,
@@ -271,6 +300,9 @@ def test_arguments_arrive() -> None:
         assert model(torch.rand(1, 1, 3, 9, 17), horizon=1).shape == (1, 1, 3, 9, 17)
     model = zoo.mau(hidden_channels=8, tau=2, gamma=1.0)
     assert {(cell.tau, cell.gamma) for cell in layers(model)} == {(2, 1.0)}
+    model = zoo.e3d_lstm(3, 8, 2, kernel_size=3, patch=2, depth=3, tau=2)
+    assert {(cell.tau, cell.volume[1]) for cell in layers(model)} == {(2, 3)}
+    assert layers(model)[0].conv_x[0].weight.shape == (56, 12, 3, 3, 3)
     model = zoo.convlstm(3, 8, 2, patch=2, forget_bias=0.0)
     assert layers(model)[0].conv_x[0].weight.shape == (32, 12, 5, 5)
     assert {cell.forget_bias for cell in layers(model)} == {0.0}
@@ -316,8 +348,11 @@ def test_layer_norm_ties_a_model_to_its_size(name: str) -> None:
     model = MODELS[name](hidden_channels=4, layers=2, norm="layer", size=size)
     with torch.no_grad():
         assert model(torch.rand(1, 2, 1, *size), horizon=1).shape == (1, 1, 1, *size)
-        with pytest.raises(ValueError, match=r"size \(8, 6\), got \(8, 7\)"):
+        with pytest.raises(ValueError, match=r"size \((2, )?8, 6\), got \((2, )?8, 7\)"):
             model(torch.rand(1, 2, 1, size[0], 7 * stride), horizon=1)
+        assert model(torch.rand(1, 2, 1, 30, 22), horizon=1).shape == (1, 1, 1, 30, 22)
+        with pytest.raises(ValueError, match=r"size \((2, )?8, 6\), got \((2, )?8, 7\)"):
+            model(torch.rand(1, 2, 1, 30, 28), horizon=1)
 
 
 @pytest.mark.parametrize("recall", [0.0, 1.0, 0.3])
@@ -343,7 +378,7 @@ def test_iprnn_is_its_naive_twin(recall: float) -> None:
     [
         ({"layers": 0}, "at least one layer, got layers=0"),
         ({"layers": -1}, "at least one layer, got layers=-1"),
-        ({"kernel_size": 4}, "kernel_size must be odd .* got 4"),
+        ({"kernel_size": 4}, r"kernel_size must be odd .* got \(?4"),
         ({"norm": "batch"}, "norm must be 'group', 'layer' or None, got 'batch'"),
         ({"norm": "layer"}, r"norm='layer' needs size=\(H, W\)"),
     ],

@@ -13,7 +13,7 @@ def mim_memory(
     """MIM-N (of the difference ``X``) and MIM-S (``H`` the temporal memory, ``C`` its own)."""
     X_i, X_f, X_g, X_o = conv(W, f"{name}.conv_x", X, 4)
     H_i, H_f, H_g, H_o = conv(W, f"{name}.conv_h", H, 4)
-    w_i, w_f, w_o = (per_channel(w) for w in W[f"{name}.peephole"])
+    w_i, w_f, w_o = (per_channel(w, X[0]) for w in W[f"{name}.peephole"])
     i = torch.sigmoid(X_i + H_i + w_i * C)
     f = torch.sigmoid(X_f + H_f + w_f * C + forget_bias)
     C_t = f * C + i * torch.tanh(X_g + H_g)

@@ -1,4 +1,4 @@
-"""What the units share: convolution with its norm, and attention."""
+"""What the units share: convolution, flat or deep, with its norm, and attention."""
 
 import math
 
@@ -15,12 +15,37 @@ def conv(W: Weights, name: str, x: Tensor, gates: int = 1) -> list[Tensor]:
     biases = W[f"{name}.0.bias"].chunk(gates)
     padding = kernels[0].shape[-1] // 2
     maps = [F.conv2d(x, w, b, padding=padding) for w, b in zip(kernels, biases, strict=True)]
+    return norm(W, name, maps)
+
+
+def conv3d(W: Weights, name: str, x: Tensor, gates: int = 1) -> list[Tensor]:
+    """The same of volumes ``(B, C, D, H, W)``: each map sees its neighbours in the depth."""
+    kernels = W[f"{name}.0.weight"].chunk(gates)
+    biases = W[f"{name}.0.bias"].chunk(gates)
+    depth, *widths = kernels[0].shape[2:]
+    padding = [width // 2 for width in widths]
+    volumes = []
+    for kernel, bias in zip(kernels, biases, strict=True):
+        maps = []
+        for d in range(x.shape[2]):
+            y = bias[:, None, None]
+            for j in range(depth):
+                seen = d + j - (depth - 1) // 2
+                if 0 <= seen < x.shape[2]:
+                    y = y + F.conv2d(x[:, :, seen], kernel[:, :, j], padding=padding)
+            maps.append(y)
+        volumes.append(torch.stack(maps, dim=2))
+    return norm(W, name, volumes)
+
+
+def norm(W: Weights, name: str, maps: list[Tensor]) -> list[Tensor]:
+    """One norm over all gates, where the weights have one."""
     if f"{name}.1.weight" not in W:
         return maps
-    scales = W[f"{name}.1.weight"].chunk(gates)
-    shifts = W[f"{name}.1.bias"].chunk(gates)
+    scales = W[f"{name}.1.weight"].chunk(len(maps))
+    shifts = W[f"{name}.1.bias"].chunk(len(maps))
     return [
-        torch.stack([per_channel(scale) * y + per_channel(shift) for y in samples])
+        torch.stack([per_channel(scale, y) * y + per_channel(shift, y) for y in samples])
         for samples, scale, shift in zip(normalised(maps), scales, shifts, strict=True)
     ]
 
@@ -37,9 +62,9 @@ def normalised(maps: list[Tensor]) -> list[list[Tensor]]:
     return result
 
 
-def per_channel(weight: Tensor) -> Tensor:
-    """``(C,)`` as ``(C, 1, 1)``; ``(C, H, W)`` as it is."""
-    return weight[:, None, None] if weight.dim() == 1 else weight
+def per_channel(weight: Tensor, like: Tensor) -> Tensor:
+    """``(C,)`` for a map or volume ``(C, ...)``; any other as it is."""
+    return weight.reshape(-1, *[1] * (like.dim() - 1)) if weight.dim() == 1 else weight
 
 
 def attention(query: Tensor, keys: list[Tensor], values: list[Tensor], scaled: bool) -> Tensor:

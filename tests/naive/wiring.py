@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from naive.causal_lstm import ghu
 from naive.convlstm import convlstm
 from naive.decoupled import decoupling
+from naive.e3d_lstm import e3d_lstm
 from naive.mau import mau
 from naive.mim import mim_block, mim_memory
 from naive.motion_gru import motion_gru
@@ -184,6 +185,29 @@ def run_rpm(
             T = S = O = H[k]
         outputs.append(H[-1])
     return outputs, H, [past[-tau:] for past in C], M[-tau:]
+
+
+def run_e3d_lstm(
+    layers: list[Weights],
+    frames: list[Tensor],
+    H: list[Tensor],
+    C: list[list[Tensor]],
+    M: Tensor,
+    *,
+    depth: int,
+    tau: int,
+    **options: Any,
+) -> tuple[list[Tensor], list[Tensor], list[list[Tensor]], Tensor]:
+    """``frames`` begin with the ``depth - 1`` before the first; ``C``: the past of every layer."""
+    H, C, outputs = list(H), [list(past) for past in C], []
+    for t in range(depth, len(frames) + 1):
+        X = torch.stack(frames[t - depth : t], dim=2)
+        for k, W in enumerate(layers):
+            H[k], new, M = e3d_lstm(W, X, H[k], C[k][-tau:], M, **options)
+            C[k].append(new)
+            X = H[k]
+        outputs.append(torch.cat(X.split(1, dim=1), dim=2).squeeze(1))
+    return outputs, H, [past[-tau:] for past in C], M
 
 
 def run_motion_gru(

@@ -14,6 +14,7 @@ from vidpred.cells.decoupled import (
     Decoupling,
 )
 from vidpred.cells.dgru import DGRUCell, DGRUState, Falling, Fold, FoldState
+from vidpred.cells.e3d_lstm import E3DLSTMCell, E3DLSTMState
 from vidpred.cells.mau import MAUCell, MAUState
 from vidpred.cells.mim import Difference, MIMCell, MIMFlow, MIMState, MIMZigzag
 from vidpred.cells.motion_gru import MotionGRUCell, MotionGRUState
@@ -32,7 +33,7 @@ from vidpred.cells.stau import STAUCell
 from vidpred.cells.stgru import STGRUCell, STGRUState
 from vidpred.cells.stlstm import STLSTMCell, STLSTMState
 from vidpred.cells.trajgru import TrajGRUCell, TrajGRUState
-from vidpred.cells.volume import Window, Windowed, WindowedState
+from vidpred.cells.volume import Window, Windowed, WindowedState, WindowedZigzag
 from vidpred.cells.wiring import Ladder, LadderFlow, Remat, Stack, Zigzag, ZigzagFlow, ZigzagState
 
 __all__ = [
@@ -51,6 +52,8 @@ __all__ = [
     "DecoupledZigzag",
     "Decoupling",
     "Difference",
+    "E3DLSTMCell",
+    "E3DLSTMState",
     "Falling",
     "FirstHighway",
     "Fold",
@@ -95,6 +98,7 @@ __all__ = [
     "Window",
     "Windowed",
     "WindowedState",
+    "WindowedZigzag",
     "Zigzag",
     "ZigzagFlow",
     "ZigzagState",

@@ -186,6 +186,7 @@ class ConvNorm(nn.Sequential):
             )
         if in_channels == 0:
             super().__init__(NoInput(out_channels))
+            self.around = 0, 0
             return
         layers: list[nn.Module] = []
         if isinstance(kernel_size, int):
@@ -206,9 +207,12 @@ class ConvNorm(nn.Sequential):
         self.around = (depth - 1) // 2, depth // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        # Not by the convolution: on CPUs with bfloat16, oneDNN 3.13 (torch 2.15) returns NaN and
-        # garbage for the gradient of the weights where it has to pad an even depth.
-        return super().forward(F.pad(x, (0, 0, 0, 0, *self.around)) if any(self.around) else x)
+        if x.dim() == 4:
+            return super().forward(x)
+        # Not padded by the convolution: on CPUs with bfloat16, oneDNN 3.13 (torch 2.15) returns NaN
+        # and garbage for the gradient of the weights where it has to pad an even depth. Where
+        # torch does not use oneDNN, as in float64, a 3D convolution loses the layout.
+        return laid_out_as(x, super().forward(F.pad(x, (0, 0, 0, 0, *self.around))))
 
 
 def same_channels(cell: str, in_channels: int, hidden_channels: int) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from vidpred.cells.base import Cell, laid_out_as, zeros
-from vidpred.cells.wiring import Stack
+from vidpred.cells.wiring import Stack, Zigzag
 
 
 class Window(Cell[Tensor, tuple[Tensor, ...]]):
@@ -83,3 +84,21 @@ class Windowed(Cell[Tensor, WindowedState]):
         volume, maps = self.window(flow, state.window)
         top, core = self.core(volume, state.core)
         return laid_out_as(flow, top.flatten(1, 2)), WindowedState(maps, core)
+
+
+class WindowedZigzag(Windowed):
+    """A zigzag of 3D cells, for feature maps.
+
+    Args:
+        cells: From bottom to top.
+    """
+
+    def __init__(self, cells: Sequence[Cell[Any, Any]]) -> None:
+        super().__init__(Zigzag(cells), cells[0].volume)
+
+
+def cube(kernel_size: int | tuple[int, int, int]) -> tuple[int, int, int]:
+    """The depth, height and width of a 3D kernel, of which one number gives all three."""
+    if isinstance(kernel_size, int):
+        return kernel_size, kernel_size, kernel_size
+    return kernel_size

@@ -12,9 +12,11 @@ from vidpred.models.zoo.patched import (
     sa_convlstm,
 )
 from vidpred.models.zoo.strided import iprnn, mau, phydnet, stacked, stau
+from vidpred.models.zoo.windowed import e3d_lstm
 
 __all__ = [
     "convlstm",
+    "e3d_lstm",
     "encoder_forecaster",
     "frnn",
     "iprnn",
