@@ -27,14 +27,23 @@ from vidpred.cells.motion_lstm import (
     MotionZigzag,
 )
 from vidpred.cells.phycell import PhyCell, PhyCellState
-from vidpred.cells.rpm import PastMemories, RPMCell, RPMFlow, RPMState, RPMZigzag
+from vidpred.cells.rpm import RPMCell, RPMFlow, RPMState, RPMZigzag
 from vidpred.cells.sa_convlstm import SAConvLSTMCell, SAConvLSTMState
 from vidpred.cells.stau import STAUCell
 from vidpred.cells.stgru import STGRUCell, STGRUState
 from vidpred.cells.stlstm import STLSTMCell, STLSTMState
 from vidpred.cells.trajgru import TrajGRUCell, TrajGRUState
 from vidpred.cells.volume import Window, Windowed, WindowedState, WindowedZigzag
-from vidpred.cells.wiring import Ladder, LadderFlow, Remat, Stack, Zigzag, ZigzagFlow, ZigzagState
+from vidpred.cells.wiring import (
+    Ladder,
+    LadderFlow,
+    PastMemories,
+    Remat,
+    Stack,
+    Zigzag,
+    ZigzagFlow,
+    ZigzagState,
+)
 
 __all__ = [
     "CausalLSTMCell",

@@ -10,17 +10,7 @@ from torch import Tensor, nn
 
 from vidpred.cells.base import Cell, ConvNorm, Norm, zeros
 from vidpred.cells.gates import lstm_memory
-from vidpred.cells.wiring import Zigzag, ZigzagFlow, ZigzagState
-
-
-class PastMemories(NamedTuple):
-    """The last ``tau`` spatial memories on their way through the layers, oldest first.
-
-    ``missing``, ``(B, 1, 1, 1)``, tells how many of them no layer has written yet: these are zero.
-    """
-
-    maps: tuple[Tensor, ...]
-    missing: Tensor
+from vidpred.cells.wiring import PastMemories, Zigzag, ZigzagFlow, ZigzagState
 
 
 class RPMFlow(NamedTuple):
@@ -146,8 +136,7 @@ class RPMCell(Cell[RPMFlow, RPMState]):
         h, o, c, m = self.update(
             flow.x.to(h.dtype), h, past_m[-1], past_c, [begun * m for m in past_m]
         )
-        memories = PastMemories((*past_m[1:], m), (missing - 1).clamp(min=0))
-        return RPMFlow(h, memories, o), RPMState(h, (*past_c[1:], c))
+        return RPMFlow(h, flow.m.append(m), o), RPMState(h, (*past_c[1:], c))
 
     def update(
         self, x: Tensor, h: Tensor, m: Tensor, past_c: Sequence[Tensor], past_m: Sequence[Tensor]

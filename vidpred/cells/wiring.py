@@ -63,6 +63,20 @@ class ZigzagState(NamedTuple):
     m: Any
 
 
+class PastMemories(NamedTuple):
+    """The last memories of a cell, or of a zigzag on their way through its layers, oldest first.
+
+    ``missing``, ``(B, 1, ..., 1)``, tells how many of them do not exist yet: these are zero.
+    """
+
+    maps: tuple[Tensor, ...]
+    missing: Tensor
+
+    def append(self, new: Tensor) -> PastMemories:
+        """The same with a new memory, without the oldest."""
+        return PastMemories((*self.maps[1:], new), (self.missing - 1).clamp(min=0))
+
+
 class Zigzag(Cell[Tensor, ZigzagState]):
     """A stack whose memory ``m`` leaves the top at t and enters the bottom at t+1 (PredRNN).
 
