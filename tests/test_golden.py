@@ -30,8 +30,8 @@ from vidpred.tasks import ForecastTask
 
 
 def is_norm(name: str, dimensions: int) -> bool:
-    """Whether a weight is a layer norm's: after a convolution, which is number 0, and (C, H, W)."""
-    return name.endswith((".1.weight", ".1.bias")) and dimensions == 3
+    """Whether a weight is a layer norm's shift: after a convolution, number 0, for each element."""
+    return name.endswith(".1.bias") and dimensions > 1
 
 
 class Golden:
@@ -52,7 +52,9 @@ class Golden:
 
     def build(self, make: Callable[..., torch.nn.Module], *args: Any, **options: Any) -> Any:
         """Make a cell or model of these weights."""
-        module = make(*args, kernel_size=self.meta["kernel"], **options).double()
+        kernel = self.meta["kernel"]
+        kernel = kernel if isinstance(kernel, int) else tuple(kernel)
+        module = make(*args, kernel_size=kernel, **options).double()
         module.load_state_dict(weights.translate(module, self.weights))
         return module
 
@@ -164,6 +166,25 @@ def cell_phycell(golden: Golden) -> None:
     golden.expect(H=flow, penalty=state.penalty.total.mean())
 
 
+def cell_stam(golden: Golden) -> None:
+    x, h, m = (golden.inputs[name] for name in "xHM")
+    past_c, past_m = (
+        cells.PastMemories(tuple(golden.inputs[name]), torch.zeros(len(x), 1, 1, 1, 1))
+        for name in ("C_history", "M_history")
+    )
+    cell = golden.build(
+        cells.STAMCell,
+        x.shape[1],
+        h.shape[1],
+        depth=x.shape[2],
+        tau=len(past_c.maps),
+        **layer_norm(golden, x.shape[-2:]),
+    )
+    # The file's M is not the last of its history, as it is in a sequence: the equations alone.
+    h, c, m = cell.update(x, h, m, past_c, past_m)
+    golden.expect(H=h, C=c, M=m)
+
+
 def cell_stgru(golden: Golden) -> None:
     t, s = golden.inputs["T"], golden.inputs["S"]
     cell = golden.build(cells.STGRUCell, s.shape[1], t.shape[1], **layer_norm(golden, t.shape[-2:]))
@@ -232,13 +253,13 @@ def run_model(golden: Golden, model: Any, frames: Tensor) -> Tensor:
 
 
 def patch_model(
-    golden: Golden, make: Callable[..., Any], **options: Any
+    golden: Golden, make: Callable[..., Any], fold: str = "h w (p q c)", **options: Any
 ) -> tuple[Predictor, Tensor]:
     """Check the predictions; return the model and its frames."""
-    # These files hold frames already folded into patches, channels last.
+    # These files hold frames already folded into patches.
     p = golden.meta["patch"]
     folded = golden.inputs["frames"]
-    frames = rearrange(folded, "b t h w (p q c) -> b t c (h p) (w q)", p=p, q=p)
+    frames = rearrange(folded, f"b t {fold} -> b t c (h p) (w q)", p=p, q=p)
     model = golden.build(
         make,
         frames.shape[2],
@@ -249,7 +270,7 @@ def patch_model(
         **options,
     )
     predicted = run_model(golden, model, frames)
-    golden.expect(frames=rearrange(predicted, "b t c (h p) (w q) -> b t h w (p q c)", p=p, q=p))
+    golden.expect(frames=rearrange(predicted, f"b t c (h p) (w q) -> b t {fold}", p=p, q=p))
     return model, frames
 
 
@@ -290,6 +311,13 @@ def model_phydnet(golden: Golden) -> None:
     model = golden.build(zoo.phydnet, frames.shape[2], meta["hidden"], meta["layers"])
     loss = ForecastTask(model).loss(frames, keep_first(golden, frames))
     golden.expect(frames=run_model(golden, model, frames), loss=loss)
+
+
+def model_stam(golden: Golden) -> None:
+    kernel = golden.weights["cell_list.0.conv_x.0.weight"].shape[2:]
+    golden.meta["kernel"] = kernel  # not among the file's
+    window = {"depth": golden.meta["clip_length"], "tau": golden.meta["tau"]}
+    patch_model(golden, zoo.stam, "(p q c) h w", **window)
 
 
 def conv_model(golden: Golden, make: Callable[..., Any], *options: str) -> None:
@@ -356,6 +384,7 @@ CHECKS = {
         cell_mim_n,
         cell_motion_gru,
         cell_phycell,
+        cell_stam,
         cell_stau,
         cell_stgru,
         cell_stlstm,
@@ -371,6 +400,7 @@ CHECKS = {
         model_predrnn,
         model_predrnnpp,
         model_predrnnv2,
+        model_stam,
         model_stau,
         model_strpm,
         model_trajgru,

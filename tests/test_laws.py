@@ -97,6 +97,7 @@ def shapes(unit: type[Cell], batch: int, size: tuple[int, int]) -> set[tuple[int
         cells.MotionLSTMCell: {feature_map, (batch, 18, *half)},
         cells.PhyCell: {feature_map, number},
         cells.RPMCell: {feature_map, number},
+        cells.STAMCell: {feature_map, volume, (batch, 1, 1, 1, 1)},
     }
     return known.get(unit, {feature_map})
 

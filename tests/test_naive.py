@@ -60,7 +60,7 @@ def check(
     generator = torch.Generator().manual_seed(0)
 
     def draw(like: Tensor) -> Tensor:
-        if like.shape[1:] == (1, 1, 1):
+        if like[0].numel() == 1:
             return torch.full_like(like, begun)
         return torch.randn(like.shape, generator=generator, dtype=torch.float64)
 
@@ -286,6 +286,39 @@ def test_rpm(missing: int, domains: int, options: dict[str, Any]) -> None:
         return outputs, [*tree_leaves(list(zip(H, C, strict=True))), *M, none]
 
     check(cells.RPMCell, domains * WIDTH, options, twin, missing)
+
+
+STAM: list[dict[str, Any]] = [
+    *({**norm, "tau": tau, "kernel_size": 3} for norm, tau in product(NORMS, (1, 3))),
+    {"depth": 3, "tau": 2, "kernel_size": (2, 3, 1), "forget_bias": 0.0},
+    {},
+]
+
+
+@pytest.mark.parametrize("options", STAM, ids=name)
+@pytest.mark.parametrize("separate", [False, True])
+@pytest.mark.parametrize("missing", [0, 1, 4])
+def test_stam(missing: int, separate: bool, options: dict[str, Any]) -> None:
+    constants = {key: options[key] for key in options.keys() & {"forget_bias"}}
+    depth, tau = options.get("depth", 2), options.get("tau", 5)
+    missing = min(missing, tau - 1)
+
+    def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:
+        (window, (states, past_m)), seen = state, [*state.window, *frames]
+        H, C = [h for h, _ in states], [list(past.maps)[missing:] for _, past in states]
+        outputs, H, C, M = naive.run_stam(
+            layers, seen, H, C, list(past_m.maps)[missing:], depth=depth, tau=tau, **constants
+        )
+        kept = seen[len(seen) - len(window) :]
+        none = torch.zeros(BATCH, 1, 1, 1, 1, dtype=torch.float64)
+        layers_end = [leaf for h, past in zip(H, C, strict=True) for leaf in (h, *past, none)]
+        return outputs, [*kept, *layers_end, *M, none]
+
+    def unit(in_channels: int, *args: Any, **options: Any) -> Any:
+        lowest = separate and in_channels != WIDTH
+        return cells.STAMCell(in_channels, *args, separate=lowest, **options)
+
+    check(unit, 9 if separate else 3, options, twin, missing)
 
 
 @pytest.mark.parametrize("options", [{}, {"neighbours": 5}], ids=name)

@@ -177,6 +177,32 @@ def test_the_first_highway_is_reordered_too() -> None:
     )
 
 
+def test_windows_of_colour_patches_are_reordered() -> None:
+    """The reference's last kernel spans the window, whose maps lie in our channels."""
+    p, colours, hidden, depth = 2, 3, 4, 2
+    model = zoo.stam(colours, hidden, 1, patch=p, norm=None)
+    place = "core.core.stack.cells.0."
+    cell = {
+        name.removeprefix(place): torch.rand_like(weight)
+        for name, weight in model.state_dict().items()
+        if name.startswith(place)
+    }
+    theirs = {f"cell_list.0.{name}": weight for name, weight in cell.items()} | {
+        "conv_last.weight": torch.rand(p * p * colours, hidden, depth, 1, 1),
+        "conv_last.bias": torch.rand(p * p * colours),
+    }
+    model.load_state_dict(weights.translate(model, theirs))
+    top = torch.rand(2, hidden, depth, 4, 3)
+    conv = torch.nn.functional.conv3d(top, theirs["conv_last.weight"], theirs["conv_last.bias"])
+    torch.testing.assert_close(
+        model.decoder(top.flatten(1, 2), []),
+        rearrange(conv.squeeze(2), "b (p q c) h w -> b c (h p) (w q)", p=p, q=p),
+    )
+    weight = model.state_dict()[f"{place}conv_x.0.weight"]
+    expected = rearrange(cell["conv_x.0.weight"], "o (p q c) d h w -> o (c p q) d h w", p=p, q=p)
+    assert torch.equal(weight, expected)
+
+
 class Trap:
     def __reduce__(self) -> tuple[Any, ...]:
         return print, ("executed",)

@@ -23,6 +23,7 @@ from vidpred.cells import (
     Remat,
     RPMCell,
     Stack,
+    STAMCell,
     STAUCell,
     STGRUCell,
     STLSTMCell,
@@ -343,6 +344,7 @@ def one_line(error: pytest.ExceptionInfo[ValueError]) -> bool:
         (lambda: RPMCell(4, 4, tau=0), "tau must be at least 1 .* got 0"),
         (lambda: MAUCell(4, 4, tau=0), "tau must be at least 1 .* got 0"),
         (lambda: STAUCell(4, 4, tau=0), "tau must be at least 1 .* got 0"),
+        (lambda: STAMCell(4, 4, separate=True), "three times those of T, S, O, got 4"),
         (lambda: STAUCell(4, 4, theta=0), "theta must be at least 1 .* got 0"),
     ],
 )

@@ -24,6 +24,7 @@ MODELS: dict[str, Callable[..., Predictor]] = {
     "motionrnn": zoo.motionrnn,
     "predrnnv2": zoo.predrnnv2,
     "e3d_lstm": zoo.e3d_lstm,
+    "stam": zoo.stam,
     "convlstm": zoo.convlstm,
     "strpm": zoo.strpm,
     "sa_convlstm": zoo.sa_convlstm,
@@ -88,6 +89,15 @@ def e3d_lstm(in_channels: int) -> int:
     return gates + conv(2 * 64, 64, 1, bias=False) + 2 * 64
 
 
+def stam(in_channels: int) -> int:
+    def deep(in_channels: int, gates: int) -> int:
+        """3x3x3 kernels with their bias and norm."""
+        return 3 * conv(in_channels, gates * 32, 3, bias=False) + 3 * gates * 32
+
+    gates = deep(in_channels, 7) + deep(32, 4) + deep(32, 3) + deep(2 * 32, 1)
+    return gates + conv(2 * 32, 32, 1)
+
+
 def convlstm(in_channels: int) -> int:
     return conv(in_channels, 4 * 128, 5) + conv(128, 4 * 128, 5)
 
@@ -150,6 +160,7 @@ PARAMETERS = {
     + conv(16, 64, 1, bias=False)
     + conv(64, 16, 1, bias=False),
     "e3d_lstm": e3d_lstm(16) + 3 * e3d_lstm(64) + conv(2 * 64, 16, 1, bias=False),
+    "stam": stam(16) + 3 * stam(32) + conv(2 * 32, 16, 1),
     "convlstm": convlstm(16) + 3 * convlstm(128) + TO_PATCHES,
     "strpm": 16 * rpm() + conv(3 * 128, 128, 1) + 3 * frame(128, 2, 64) + conv(2 * 64, 64, 1),
     "sa_convlstm": sa_convlstm(16) + 3 * sa_convlstm(64) + conv(64, 16, 1, bias=False),
@@ -247,6 +258,7 @@ def test_defaults_are_the_papers_settings() -> None:
         "motionrnn": cells.MotionLSTMCell,
         "predrnnv2": cells.DecoupledSTLSTMCell,
         "e3d_lstm": cells.E3DLSTMCell,
+        "stam": cells.STAMCell,
         "convlstm": cells.ConvLSTMCell,
         "strpm": cells.RPMCell,
         "sa_convlstm": cells.SAConvLSTMCell,
@@ -262,7 +274,7 @@ def test_defaults_are_the_papers_settings() -> None:
         kernels = {m.kernel_size for m in layers(model).modules() if isinstance(m, nn.Conv2d)}
         assert kernels <= {(5, 5), (1, 1)} | ({(3, 3)} if name == "motionrnn" else set())
         kernels = {m.kernel_size for m in layers(model).modules() if isinstance(m, nn.Conv3d)}
-        assert kernels <= {(2, 5, 5), (1, 1, 1)}
+        assert kernels <= {(3, 3, 3) if name == "stam" else (2, 5, 5), (1, 1, 1)}
         encoder: Any = model.encoder
         assert encoder.stride == (8 * 4 if name == "strpm" else 4)
     for cell in layers(made["stau"]):
@@ -270,7 +282,7 @@ def test_defaults_are_the_papers_settings() -> None:
     for cell in layers(made["mau"]):
         assert (cell.tau, cell.gamma, cell.scaled) == (5, 0.0, True)
     assert {(cell.tau, cell.forget_bias) for cell in layers(made["strpm"])} == {(5, 1.0)}
-    for cell in layers(made["e3d_lstm"]):
+    for cell in [*layers(made["e3d_lstm"]), *layers(made["stam"])]:
         assert (cell.tau, cell.volume[1]) == (5, 2)
     recalls = {name: model.decoder.recall for name, model in made.items()}
     assert recalls == {
@@ -283,6 +295,7 @@ def test_defaults_are_the_papers_settings() -> None:
         "motionrnn": 0,
         "predrnnv2": 0,
         "e3d_lstm": 0,
+        "stam": 0,
         "convlstm": 0,
         "strpm": 0,
         "sa_convlstm": 0,
@@ -300,9 +313,10 @@ def test_arguments_arrive() -> None:
         assert model(torch.rand(1, 1, 3, 9, 17), horizon=1).shape == (1, 1, 3, 9, 17)
     model = zoo.mau(hidden_channels=8, tau=2, gamma=1.0)
     assert {(cell.tau, cell.gamma) for cell in layers(model)} == {(2, 1.0)}
-    model = zoo.e3d_lstm(3, 8, 2, kernel_size=3, patch=2, depth=3, tau=2)
-    assert {(cell.tau, cell.volume[1]) for cell in layers(model)} == {(2, 3)}
-    assert layers(model)[0].conv_x[0].weight.shape == (56, 12, 3, 3, 3)
+    for make in (zoo.e3d_lstm, zoo.stam):
+        model = make(3, 8, 2, kernel_size=(2, 3, 5), patch=2, depth=3, tau=2)
+        assert {(cell.tau, cell.volume[1]) for cell in layers(model)} == {(2, 3)}
+        assert layers(model)[0].conv_x[0].weight.shape == (56, 12, 2, 3, 5)
     model = zoo.convlstm(3, 8, 2, patch=2, forget_bias=0.0)
     assert layers(model)[0].conv_x[0].weight.shape == (32, 12, 5, 5)
     assert {cell.forget_bias for cell in layers(model)} == {0.0}
@@ -350,9 +364,6 @@ def test_layer_norm_ties_a_model_to_its_size(name: str) -> None:
         assert model(torch.rand(1, 2, 1, *size), horizon=1).shape == (1, 1, 1, *size)
         with pytest.raises(ValueError, match=r"size \((2, )?8, 6\), got \((2, )?8, 7\)"):
             model(torch.rand(1, 2, 1, size[0], 7 * stride), horizon=1)
-        assert model(torch.rand(1, 2, 1, 30, 22), horizon=1).shape == (1, 1, 1, 30, 22)
-        with pytest.raises(ValueError, match=r"size \((2, )?8, 6\), got \((2, )?8, 7\)"):
-            model(torch.rand(1, 2, 1, 30, 28), horizon=1)
 
 
 @pytest.mark.parametrize("recall", [0.0, 1.0, 0.3])

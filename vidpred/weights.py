@@ -16,7 +16,7 @@ from vidpred.files import replacing
 from vidpred.models.predictor import Predictor
 
 # Our name of a weight, its cell's already replaced, and its name in the authors' (STAU, MAU, STRPM,
-# MotionRNN) and OpenSTL's (PredRNN, ConvLSTM) code. The cells name their convolutions as they do.
+# MotionRNN, STAM) and OpenSTL's (PredRNN, ConvLSTM) code. The cells' own names are those there.
 _REFERENCE_NAMES = [
     (r"^cell_list\.(\d+)\.host\.", r"cell_list.\1."),
     (r"^cell_list\.(\d+)\.(enc|motion|dec|gate)\.", r"\2_list.\1."),
@@ -82,7 +82,7 @@ _TRAJGRU_NAMES = [
     (r"h2f_conv1\.", "flow_h.0."),
     (r"flows_conv\.", "flow.0."),
 ]
-_CELL = r"core\.(?:stack\.)?cells\.(\d+)"
+_CELL = r"(?:core\.)+(?:stack\.)?cells\.(\d+)"
 # Weights that the references hold and never use; the last are those of an input that is not there.
 _UNUSED = re.compile(
     r"^(((cell_list|stlstm_layer_diff)\.\d+\.)?conv_(o|last|sto)|merge|conv_last_sr|k2m"
@@ -164,6 +164,10 @@ def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, T
     for name, parameter in module.state_dict().items():
         if name not in ours and name.endswith(".0.bias"):
             ours[name] = torch.zeros_like(parameter)
+    for name, weight in ours.items():
+        if name.startswith("decoder.") and weight.dim() == 5:
+            # It sees a whole window of maps, which here lie side by side in the channels.
+            ours[name] = weight.flatten(1, 2)
     used = set(names.values())
     left = {name for name in reference if name not in used and not _UNUSED.match(name)}
     ours |= {name: reference[name] for name in left}
@@ -172,7 +176,7 @@ def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, T
         colours = module.encoder.in_channels
         for name in ours:
             if _FROM_PATCHES.match(names[name]):
-                order = "o (n p q c) h w -> o (n c p q) h w"
+                order = "o (n p q c) ... -> o (n c p q) ..."
                 ours[name] = rearrange(ours[name], order, p=p, q=p, c=colours)
             if _TO_PATCHES.match(names[name]):
                 ours[name] = rearrange(ours[name], "(p q c) ... -> (c p q) ...", p=p, q=p)

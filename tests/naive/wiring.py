@@ -23,6 +23,7 @@ from naive.parts import Weights
 from naive.phycell import moment_penalty, phycell
 from naive.rpm import rpm
 from naive.sa_convlstm import sa_convlstm
+from naive.stam import stam
 from naive.stau import stau
 from naive.stgru import stgru
 from naive.stlstm import stlstm_gates
@@ -208,6 +209,31 @@ def run_e3d_lstm(
             X = H[k]
         outputs.append(torch.cat(X.split(1, dim=1), dim=2).squeeze(1))
     return outputs, H, [past[-tau:] for past in C], M
+
+
+def run_stam(
+    layers: list[Weights],
+    frames: list[Tensor],
+    H: list[Tensor],
+    C: list[list[Tensor]],
+    M: list[Tensor],
+    *,
+    depth: int,
+    tau: int,
+    **options: Any,
+) -> tuple[list[Tensor], list[Tensor], list[list[Tensor]], list[Tensor]]:
+    """``frames`` begin with the ``depth - 1`` before the first; ``C[k]``, ``M``: what exists."""
+    H, C, M, outputs = list(H), [list(past) for past in C], list(M), []
+    for t in range(depth, len(frames) + 1):
+        X = torch.stack(frames[t - depth : t], dim=2)
+        for k, W in enumerate(layers):
+            T, S, O = (X, X, X) if "conv_x.0.weight" in W else X.chunk(3, dim=1)
+            H[k], C_t, M_t = stam(W, T, S, O, H[k], C[k][-tau:], M[-tau:], **options)
+            C[k].append(C_t)
+            M.append(M_t)
+            X = H[k]
+        outputs.append(torch.cat(X.split(1, dim=1), dim=2).squeeze(1))
+    return outputs, H, [past[-tau:] for past in C], M[-tau:]
 
 
 def run_motion_gru(

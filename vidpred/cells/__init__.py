@@ -29,6 +29,7 @@ from vidpred.cells.motion_lstm import (
 from vidpred.cells.phycell import PhyCell, PhyCellState
 from vidpred.cells.rpm import RPMCell, RPMFlow, RPMState, RPMZigzag
 from vidpred.cells.sa_convlstm import SAConvLSTMCell, SAConvLSTMState
+from vidpred.cells.stam import STAMCell, STAMState, STAMZigzag
 from vidpred.cells.stau import STAUCell
 from vidpred.cells.stgru import STGRUCell, STGRUState
 from vidpred.cells.stlstm import STLSTMCell, STLSTMState
@@ -96,6 +97,9 @@ __all__ = [
     "Remat",
     "SAConvLSTMCell",
     "SAConvLSTMState",
+    "STAMCell",
+    "STAMState",
+    "STAMZigzag",
     "STAUCell",
     "STGRUCell",
     "STGRUState",

@@ -39,7 +39,7 @@ class E3DLSTMCell(Cell[ZigzagFlow, E3DLSTMState]):
     All maps are volumes, all convolutions 3D; in the attention every place of ``r`` is a query for
     every place of the past memories. ``b`` is added in the forget gate; each :math:`W * \cdot` but
     the 1x1x1 is followed by the norm. Stays: ``h``, the past ``tau`` of ``c``. Rises: ``h', m'``.
-    Wiring: :class:`~vidpred.cells.volume.WindowedZigzag`.
+    Wiring: :class:`~vidpred.cells.WindowedZigzag`.
 
     Args:
         in_channels: Channels of the volume arriving from below.

@@ -1,7 +1,8 @@
-"""What gates do: blend two feature maps, write to a memory and forget."""
+"""What gates do: blend two feature maps, write to a memory and forget, choose among memories."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -78,3 +79,55 @@ def lstm_increment(i: Tensor, g: Tensor) -> Tensor:
         g: What to write, before its hyperbolic tangent, same shape.
     """
     return torch.sigmoid(i) * torch.tanh(g)
+
+
+class _Choose(torch.autograd.Function):
+    # Autograd would keep the weights, a map for each memory. Keeping the operands, kept anyway,
+    # and computing the weights again takes a fifth less memory in training.
+
+    @staticmethod
+    def forward(gate: Tensor, missing: Tensor, *memories: Tensor) -> Tensor:
+        weights = _weights(gate, missing, memories)
+        chosen = weights[0] * memories[0]
+        for weight, memory in zip(weights[1:], memories[1:], strict=True):
+            chosen.addcmul_(weight, memory)
+        return chosen
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs, output)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        gate, missing, *memories, chosen = ctx.saved_tensors
+        to_gate, to_memories = torch.zeros_like(chosen), []
+        for weight, memory in zip(_weights(gate, missing, memories), memories, strict=True):
+            share = gradient * weight
+            by_weight = share * (memory - chosen)
+            to_gate.addcmul_(by_weight, memory)
+            to_memories.append(share.addcmul_(by_weight, gate.to(memory.dtype)))
+        return (to_gate.to(gate.dtype), None, *to_memories)
+
+
+def _weights(gate: Tensor, missing: Tensor, memories: Sequence[Tensor]) -> Tensor:
+    *older, newest = (gate.to(memory.dtype) * memory for memory in memories)
+    existing = [score.masked_fill(age < missing, -torch.inf) for age, score in enumerate(older)]
+    return torch.stack([*existing, newest]).softmax(dim=0)
+
+
+def choose(gate: Tensor, memories: Sequence[Tensor], missing: Tensor) -> Tensor:
+    r"""Attend to memories, element by element: :math:`\sum_j softmax_j(g \odot c_j) \odot c_j`.
+
+    Args:
+        gate: What an element asks each memory for; after its sigmoid.
+        memories: Oldest first, same shape.
+        missing: How many of them, of all but the newest, do not exist yet; broadcast.
+
+    Example:
+        >>> import torch
+        >>> zero, one = torch.zeros(1), torch.ones(1)
+        >>> choose(zero, [7 * one, one, 2 * one], missing=one)
+        tensor([1.5000])
+    """
+    return _Choose.apply(gate, missing, *memories)  # type: ignore[return-value]

@@ -163,18 +163,21 @@ class PatchEncoder(Encoder):
 
 
 class PatchDecoder(Decoder):
-    """A 1x1 convolution without bias to folded patches, then unfolding.
+    """A 1x1 convolution to folded patches, then unfolding.
 
     Args:
         hidden_channels: Channels of the core's feature map.
         out_channels: Channels of a frame.
         patch: Side of a square, in pixels.
+        bias: Whether the convolution has one.
     """
 
-    def __init__(self, hidden_channels: int, out_channels: int, patch: int) -> None:
+    def __init__(
+        self, hidden_channels: int, out_channels: int, patch: int, bias: bool = False
+    ) -> None:
         super().__init__()
         self.patch = patch
-        self.to_patches = nn.Conv2d(hidden_channels, out_channels * patch**2, 1, bias=False)
+        self.to_patches = nn.Conv2d(hidden_channels, out_channels * patch**2, 1, bias=bias)
 
     def forward(self, x: Tensor, features: Sequence[Tensor]) -> Tensor:
         return F.pixel_shuffle(self.to_patches(x), self.patch)

@@ -12,7 +12,7 @@ from vidpred.models.zoo.patched import (
     sa_convlstm,
 )
 from vidpred.models.zoo.strided import iprnn, mau, phydnet, stacked, stau
-from vidpred.models.zoo.windowed import e3d_lstm
+from vidpred.models.zoo.windowed import e3d_lstm, stam
 
 __all__ = [
     "convlstm",
@@ -29,6 +29,7 @@ __all__ = [
     "predrnnv2",
     "sa_convlstm",
     "stacked",
+    "stam",
     "stau",
     "strpm",
     "trajgru",
