@@ -28,10 +28,19 @@ LEVELS = {
     "models": 2,
     "weights": 3,
     "tasks": 4,
-    **dict.fromkeys(["cli", "commands", "demo", "__main__"], 5),
+    **dict.fromkeys(["cli", "commands", "demo", "importer", "__main__"], 5),
 }
 # Slow to import or, for torchvision, unusable next to a CPU-only build of torch.
-HEAVY = {"av", "kornia", "lpips", "matplotlib", "sklearn", "torchvision", "wandb"}
+HEAVY = {
+    "av",
+    "huggingface_hub",
+    "kornia",
+    "lpips",
+    "matplotlib",
+    "sklearn",
+    "torchvision",
+    "wandb",
+}
 
 
 def dotted(path: Path) -> str:

@@ -211,14 +211,14 @@ class Trap:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "damaged or no weights"),
-        (b"no weights at all", "damaged or no weights"),
-        (pickle.dumps(Trap(), protocol=2), "damaged or no weights"),
+        (b"", "damaged or no checkpoint"),
+        (b"no weights at all", "damaged or no checkpoint"),
+        (pickle.dumps(Trap(), protocol=2), "damaged or no checkpoint"),
         ([1, 2], "holds a dict of tensors, got list"),
         ({}, "missing"),
         ({"something": torch.zeros(2)}, "another model"),
         (zoo.stau(hidden_channels=4, layers=3).state_dict(), "another model"),
-        (zoo.stau(hidden_channels=6, layers=2).state_dict(), r"expected \(12,"),
+        (zoo.stau(hidden_channels=6, layers=2).state_dict(), r"instead of \(12,"),
         (zoo.convlstm(hidden_channels=4).state_dict(), "another model"),
     ],
 )
@@ -243,10 +243,10 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
     weights.save(small(), path)
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(ValueError, match=r"weights\.pt is damaged or no weights"):
+    with pytest.raises(ValueError, match=r"weights\.pt is damaged or no checkpoint"):
         weights.load(small(), path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no weights file at .*nowhere\.pt"):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*nowhere\.pt"):
         weights.load(small(), tmp_path / "nowhere.pt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from vidpred.cells import Decoupling, Difference, FirstHighway, GHUCell, MIMCell
 from vidpred.files import replacing
 from vidpred.models.predictor import Predictor
+from vidpred.models.pretrained import check
 
 # Our name of a weight, its cell's already replaced, and its name in the authors' (STAU, MAU, STRPM,
 # MotionRNN, STAM) and OpenSTL's (PredRNN, ConvLSTM) code. The cells' own names are those there.
@@ -119,20 +121,52 @@ def load(module: nn.Module, path: str | Path) -> None:
         FileNotFoundError: No such file.
         ValueError: Not a weights file, or the weights of another model.
     """
+    module.load_state_dict(fitting(module, read(path)))
+
+
+def read(path: str | Path) -> Any:
+    """Read a checkpoint without running code that it may hold.
+
+    Args:
+        path: A file of ``torch.save``.
+
+    Returns:
+        What was saved: a state dict, or a dict that has one among others.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Damaged, or it holds more than tensors and plain Python values.
+    """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no weights file at {path}")
+        raise FileNotFoundError(f"no checkpoint at {path}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types for a file that is cut, foreign, unsafe
         raise ValueError(
-            f"{path} is damaged or no weights: torch.load(weights_only=True) cannot read it"
+            f"{path} is damaged or no checkpoint: torch.load(weights_only=True) cannot read it"
         ) from error
+
+
+def fitting(module: nn.Module, content: Any) -> dict[str, Tensor]:
+    """Find the weights of a cell or predictor in what a checkpoint holds.
+
+    Args:
+        module: Built with the settings that the weights were trained with.
+        content: What :func:`read` returned.
+
+    Returns:
+        A state dict for ``module``.
+
+    Raises:
+        ValueError: There are no weights, or those of another model: the weights that are missing,
+            unknown or of another shape are listed.
+    """
     state = _unwrap(content)
     if state.keys() != module.state_dict().keys():
         state = translate(module, state)
-    _check(module, state)
-    module.load_state_dict(state)
+    check(module, state)
+    return state
 
 
 def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -143,8 +177,8 @@ def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, T
         reference: The state dict of the authors' or OpenSTL's cell or model.
 
     Returns:
-        A state dict for ``module``. Biases that the reference does not have are zero; folded
-        patches are reordered from (row, column, colour) to (colour, row, column).
+        A state dict for ``module``. Biases are zero where the reference's units have none at all;
+        folded patches are reordered from (row, column, colour) to (colour, row, column).
 
     Raises:
         ValueError: A weight is missing, left over or of another shape.
@@ -158,12 +192,15 @@ def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, T
         ['conv_h.0.bias', 'conv_h.0.weight', 'conv_x.0.bias', 'conv_x.0.weight']
     """
     places = _places(module)
-    reference = _gather_trajgru(_gather_phydnet(_gather_mim(reference)))
+    # Of a weight that is missing or misshaped, which the check below lists.
+    with contextlib.suppress(LookupError, RuntimeError, ValueError):
+        reference = _gather_trajgru(_gather_phydnet(_gather_mim(reference)))
     names = {name: _reference_name(name, places) for name in module.state_dict()}
     ours = {name: reference[theirs] for name, theirs in names.items() if theirs in reference}
-    for name, parameter in module.state_dict().items():
-        if name not in ours and name.endswith(".0.bias"):
-            ours[name] = torch.zeros_like(parameter)
+    if not any(re.search(r"conv_\w+\.0\.bias$", name) for name in reference):
+        for name, parameter in module.state_dict().items():
+            if name not in ours and name.endswith(".0.bias"):
+                ours[name] = torch.zeros_like(parameter)
     for name, weight in ours.items():
         if name.startswith("decoder.") and weight.dim() == 5:
             # It sees a whole window of maps, which here lie side by side in the channels.
@@ -171,7 +208,7 @@ def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, T
     used = set(names.values())
     left = {name for name in reference if name not in used and not _UNUSED.match(name)}
     ours |= {name: reference[name] for name in left}
-    _check(module, ours)
+    check(module, ours)
     if isinstance(module, Predictor) and (p := module.encoder.patch) > 1:
         colours = module.encoder.in_channels
         for name in ours:
@@ -206,18 +243,22 @@ def _gather_mim(reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
         layer = re.match(r"stlstm_layer(_diff)?\.(\d+)\.", name)
         place = layer[0] if layer else ""
         key = name.removeprefix(place)
-        if f"{place}ct_weight" not in reference:
-            gathered[name] = weight
+        peepholes, output = (reference.get(f"{place}{end}_weight") for end in ("ct", "oc"))
+        if (
+            peepholes is None
+            or output is None
+            or peepholes.shape != (2 * len(output), *output.shape[1:])
+        ):
+            gathered[name] = weight  # of another unit, or to be listed as it is
             continue
         if layer and layer[1]:
             lstm = f"stlstm_layer.{int(layer[2]) + 1}.n."
         else:
             lstm = f"{place}s." if f"{place}conv_t_cc.0.weight" in reference else place
         if key == "ct_weight":
-            i, f = weight.chunk(2)
-            gathered[f"{lstm}peephole"] = torch.stack([i, f, reference[f"{place}oc_weight"]])
+            gathered[f"{lstm}peephole"] = torch.cat([peepholes, output]).unflatten(0, (3, -1))
         elif key.startswith(("conv_h_concat", "conv_x_concat")):
-            i, g, f, o = weight.chunk(4)
+            i, g, f, o = weight.tensor_split(4)
             gathered[lstm + key.replace("_concat", "")] = torch.cat([i, f, g, o])
         elif key != "oc_weight":
             gathered[place + key.replace("_cc.", ".")] = weight
@@ -241,6 +282,7 @@ def _gather_phydnet(reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
         hidden, weight = len(i), torch.cat([i, f, g, o])
         if kind == "bias":
             gathered[f"{place}conv_x.0.bias"] = weight
+            gathered[f"{place}conv_h.0.bias"] = torch.zeros_like(weight)
         else:
             gathered[f"{place}conv_x.0.weight"] = weight[:, :-hidden]
             gathered[f"{place}conv_h.0.weight"] = weight[:, -hidden:]
@@ -278,18 +320,3 @@ def _unwrap(content: Any) -> dict[str, Tensor]:
         raise ValueError(f"a weights file holds a dict of tensors, got {type(content).__name__}")
     tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
     return {re.sub(r"^((module|model|predictor)\.)+", "", k): v for k, v in tensors.items()}
-
-
-def _check(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    expected = module.state_dict()
-    problems = [f"{name} is missing" for name in expected.keys() - state.keys()]
-    problems += [f"{name} has no place in this one" for name in state.keys() - expected.keys()]
-    problems += [
-        f"{name} is {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}"
-        for name in expected.keys() & state.keys()
-        if state[name].shape != expected[name].shape
-    ]
-    if problems:
-        raise ValueError(
-            f"these are the weights of another model ({len(problems)} differences): {min(problems)}"
-        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map
 
 from vidpred.cells.base import Cell, FreeRunning, to_channels_last
+from vidpred.models import pretrained
 from vidpred.models.autoencoder import Decoder, Encoder
 
 
@@ -28,6 +30,8 @@ class Predictor(nn.Module):
 
     Attributes:
         stride: What the sides of frames are padded to multiples of.
+        recipe: The function of ``vidpred.models.zoo`` that made the predictor, and its arguments,
+            in the form that they have in a YAML file; ``None`` for a predictor of other origin.
 
     Example:
         >>> import torch
@@ -43,6 +47,7 @@ class Predictor(nn.Module):
         self.core = core
         self.decoder = decoder
         self.stride = encoder.stride
+        self.recipe: dict[str, Any] | None = None
         to_channels_last(self)
 
     def forward(self, context: Tensor, horizon: int) -> Tensor:
@@ -132,6 +137,49 @@ class Predictor(nn.Module):
         self._check(frame.unsqueeze(1))
         seen, state = self._observe(frame, known, state)
         return self._predict(seen, state, frame.shape[-2:])
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a model folder: ``config.json`` and ``model.safetensors``.
+
+        Args:
+            folder: Made when missing. Of the files in it only these two are replaced, once the
+                new ones are complete.
+
+        Raises:
+            ValueError: No function of ``vidpred.models.zoo`` makes a model of these weights: this
+                one was put together by hand or changed, or has units of your own. Then
+                :func:`vidpred.weights.save` writes the weights alone.
+
+        Example:
+            >>> import tempfile
+            >>> from vidpred.models import zoo
+            >>> predictor, folder = zoo.stau(hidden_channels=4, layers=2), tempfile.mkdtemp()
+            >>> predictor.save_pretrained(folder)
+            >>> again, frames = Predictor.from_pretrained(folder), torch.rand(1, 4, 1, 16, 16)
+            >>> torch.equal(again(frames, horizon=2), predictor(frames, horizon=2))
+            True
+        """
+        pretrained.save(self, folder)
+
+    @staticmethod
+    def from_pretrained(source: str | Path, revision: str | None = None) -> Predictor:
+        """Load a model folder, of any model.
+
+        Args:
+            source: A folder of :meth:`save_pretrained`, or else the name of a model on the
+                Hugging Face hub, such as ``user/name``; what the hub's cache holds loads without
+                network. No code is run, whatever the files hold.
+            revision: Branch, tag or commit on the hub.
+
+        Returns:
+            The model, on the CPU, with the dtype of its weights.
+
+        Raises:
+            FileNotFoundError: Neither such a folder nor such a model, or a file of it is missing.
+            ValueError: A file is damaged, the model is none of this version of vidpred, or weights
+                are missing, unknown or of another shape.
+        """
+        return pretrained.load(source, revision)
 
     def _check(self, frames: Tensor) -> None:
         check_frames(frames, self.encoder.in_channels)

@@ -17,6 +17,7 @@ from vidpred.cells import total_penalty
 from vidpred.metrics import PSNR, SSIM, FrameMetric, MSESum
 from vidpred.models import Predictor
 from vidpred.models.predictor import check_range
+from vidpred.models.pretrained import check
 from vidpred.sampling import Sampling, ScheduledSampling, draw_keep
 from vidpred.tasks.callbacks import run_folder
 from vidpred.tasks.schedule import DelayedStepLR
@@ -185,19 +186,10 @@ class ForecastTask(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["optimizer"] = self._optimizer_name()
+        checkpoint["recipe"] = self.predictor.recipe
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        found, own = (
-            {name: tuple(weight.shape) for name, weight in state.items()}
-            for state in (checkpoint["state_dict"], self.state_dict())
-        )
-        different = dict(found.items() ^ own.items())
-        if different:
-            name = min(different)
-            raise ValueError(
-                f"the checkpoint is of another model: {name} is {found.get(name, 'missing')} there "
-                f"and {own.get(name, 'missing')} in this one ({len(different)} differences)"
-            )
+        check(self, checkpoint["state_dict"])
         then, now = checkpoint.get("optimizer"), self._optimizer_name()
         training = self._trainer is not None and self.trainer.training
         if training and then not in (None, now):

@@ -7,10 +7,12 @@ from functools import partial
 from vidpred.cells import RPMCell
 from vidpred.cells.base import Norm
 from vidpred.models.predictor import Predictor
+from vidpred.models.pretrained import recorded
 from vidpred.models.strpm import DomainDecoder, DomainEncoder, DomainZigzag
 from vidpred.models.zoo.common import Size, feature_size, stack_of
 
 
+@recorded
 def strpm(
     in_channels: int = 1,
     hidden_channels: int = 128,

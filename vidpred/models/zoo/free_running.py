@@ -12,8 +12,10 @@ from vidpred.cells import Cell, DGRUCell, Fold, TrajGRUCell
 from vidpred.models.encoder_forecaster import EncoderForecaster, StridedDecoder, StridedEncoder
 from vidpred.models.frnn import TanhEncoder, TiedDecoder
 from vidpred.models.predictor import FreeRunningPredictor
+from vidpred.models.pretrained import recorded
 
 
+@recorded
 def encoder_forecaster(
     cell: Callable[[int, int], Cell[Any, Any]],
     in_channels: int = 1,
@@ -57,6 +59,7 @@ def encoder_forecaster(
     )
 
 
+@recorded
 def trajgru(
     in_channels: int = 1,
     hidden_channels: int | Sequence[int] = (64, 96, 96),
@@ -98,6 +101,7 @@ def trajgru(
     )
 
 
+@recorded
 def frnn(
     in_channels: int = 1,
     hidden_channels: int | Sequence[int] = (128, 128, 256, 256, 512, 512, 256, 256),

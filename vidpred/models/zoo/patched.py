@@ -25,9 +25,11 @@ from vidpred.cells import (
 from vidpred.cells.base import Norm
 from vidpred.models.autoencoder import PatchDecoder, PatchEncoder
 from vidpred.models.predictor import Predictor
+from vidpred.models.pretrained import recorded
 from vidpred.models.zoo.common import Size, feature_size, stack_of
 
 
+@recorded
 def convlstm(
     in_channels: int = 1,
     hidden_channels: int = 128,
@@ -70,6 +72,7 @@ def convlstm(
     return patched(cells, in_channels, patch)
 
 
+@recorded
 def sa_convlstm(
     in_channels: int = 1,
     hidden_channels: int = 64,
@@ -105,6 +108,7 @@ def sa_convlstm(
     return patched(cells, in_channels, patch)
 
 
+@recorded
 def predrnn(
     in_channels: int = 1,
     hidden_channels: int = 128,
@@ -139,6 +143,7 @@ def predrnn(
     return patched(cells, in_channels, patch)
 
 
+@recorded
 def predrnnv2(
     in_channels: int = 1,
     hidden_channels: int = 128,
@@ -180,6 +185,7 @@ def predrnnv2(
     return on_patches(DecoupledZigzag(cells, decoupling), in_channels, patch)
 
 
+@recorded
 def predrnnpp(
     in_channels: int = 1,
     hidden_channels: int = 128,
@@ -216,6 +222,7 @@ def predrnnpp(
     return patched([bottom, highway, *upper], in_channels, patch)
 
 
+@recorded
 def mim(
     in_channels: int = 1,
     hidden_channels: int = 128,
@@ -252,6 +259,7 @@ def mim(
     return patched([bottom, Difference(hidden_channels), *upper], in_channels, patch)
 
 
+@recorded
 def motionrnn(
     in_channels: int = 1,
     hidden_channels: int = 64,

@@ -13,9 +13,11 @@ from vidpred.models.autoencoder import ConvDecoder, ConvEncoder
 from vidpred.models.iprnn import MergedStack
 from vidpred.models.phydnet import Branch, Parallel, PhyDNetDecoder, PhyDNetEncoder
 from vidpred.models.predictor import Predictor
+from vidpred.models.pretrained import recorded
 from vidpred.models.zoo.common import Size, check_layers, feature_size, stack_of
 
 
+@recorded
 def stacked(
     cell: Callable[[int, int], Cell[Any, Any]],
     in_channels: int = 1,
@@ -53,6 +55,7 @@ def stacked(
     )
 
 
+@recorded
 def stau(
     in_channels: int = 1,
     hidden_channels: int = 64,
@@ -102,6 +105,7 @@ def stau(
     return stacked(cell, in_channels, hidden_channels, layers, downsamplings, recall)
 
 
+@recorded
 def mau(
     in_channels: int = 1,
     hidden_channels: int = 64,
@@ -148,6 +152,7 @@ def mau(
     return stacked(cell, in_channels, hidden_channels, layers, downsamplings, recall)
 
 
+@recorded
 def iprnn(
     in_channels: int = 1,
     hidden_channels: int = 64,
@@ -192,6 +197,7 @@ def iprnn(
     )
 
 
+@recorded
 def phydnet(
     in_channels: int = 1, hidden_channels: int = 64, layers: int = 3, *, kernel_size: int = 7
 ) -> Predictor:

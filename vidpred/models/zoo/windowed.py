@@ -8,10 +8,12 @@ from vidpred.cells import E3DLSTMCell, STAMCell, STAMZigzag
 from vidpred.cells.base import Norm
 from vidpred.models.autoencoder import PatchDecoder, PatchEncoder
 from vidpred.models.predictor import Predictor
+from vidpred.models.pretrained import recorded
 from vidpred.models.zoo.common import Size, feature_size, stack_of
 from vidpred.models.zoo.patched import patched
 
 
+@recorded
 def e3d_lstm(
     in_channels: int = 1,
     hidden_channels: int = 64,
@@ -59,6 +61,7 @@ def e3d_lstm(
     return patched(cells, in_channels, patch)
 
 
+@recorded
 def stam(
     in_channels: int = 1,
     hidden_channels: int = 32,
