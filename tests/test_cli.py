@@ -203,7 +203,7 @@ def test_configuration_is_saved_without_a_logger_too(tmp_path):
 
 CELL, PREDICTOR = "--model.predictor.cell", "--model.predictor"
 BAD = {
-    "no command": (["fly"], "'fly'; expected fit, validate, test, predict or demo"),
+    "no command": (["fly"], "'fly'; expected fit, validate, test, predict, import or demo"),
     "no file": (["fit"], "required: fit.data, fit.model"),
     "missing file": (["fit", "--config", "nowhere.yaml"], "does not exist: .*nowhere.yaml"),
     "no YAML": (["fit", "--config", "{tmp}/broken.yaml"], "parsing"),
@@ -306,7 +306,7 @@ def test_bugs_keep_their_traceback(monkeypatch):
 
 
 def test_help_is_short_and_quick():
-    for arguments in ([], ["--help"], *([c, "--help"] for c in ("fit", "test"))):
+    for arguments in ([], ["--help"], *([c, "--help"] for c in ("fit", "test", "import"))):
         status, out, _ = vidpred(*arguments)
         assert status == 0
         assert 10 < len(out.splitlines()) <= 30

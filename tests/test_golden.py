@@ -13,7 +13,10 @@ range); such a file is compared to 1e-6 of the range. The files shipped here sto
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from vidpred import cells, weights
+from vidpred import cells, cli, weights
 from vidpred.models import Predictor, zoo
 from vidpred.tasks import ForecastTask
 
@@ -441,3 +444,46 @@ def test_golden(path: Path) -> None:
     golden = Golden(path)
     CHECKS[unit](golden)
     assert not golden.unchecked
+
+
+class Spoilt(Golden):
+    """Takes every weight away in turn, or its shape: the model is refused, or never used it."""
+
+    def build(self, make: Callable[..., torch.nn.Module], *args: Any, **options: Any) -> Any:
+        module = super().build(make, *args, **options)
+        for spoilt in self.weights:
+            rest = {name: weight for name, weight in self.weights.items() if name != spoilt}
+            for state in (rest, {**rest, spoilt: torch.zeros(7)}):
+                with contextlib.suppress(ValueError):
+                    translated = weights.translate(module, state)
+                    for name, weight in module.state_dict().items():
+                        assert torch.equal(translated[name], weight), f"{name} without {spoilt}"
+        return module
+
+
+class Imported(Golden):
+    """Makes models as a user does: ``vidpred import``, then ``from_pretrained``."""
+
+    def build(self, make: Callable[..., torch.nn.Module], *args: Any, **options: Any) -> Any:
+        call = inspect.signature(make).bind(*args, kernel_size=self.meta["kernel"], **options)
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint, out = Path(folder, "theirs.pth"), Path(folder, "ours")
+            torch.save(self.weights, checkpoint)
+            command = ["import", str(checkpoint), "--model", make.__name__, "--out", str(out)]
+            settings = [
+                f"--model.{name}={value if isinstance(value, str) else json.dumps(value)}"
+                for name, value in call.arguments.items()
+            ]
+            assert cli.main([*command, *settings]) == 0
+            return Predictor.from_pretrained(out)
+
+
+def test_no_weight_may_be_missing_or_misshaped(path: Path) -> None:
+    if unit := CHECKS.get(unit_of(path) or ""):
+        unit(Spoilt(path))
+
+
+def test_imported_models_give_the_recorded_outputs(path: Path) -> None:
+    unit = unit_of(path) or ""
+    if unit in CHECKS and unit.startswith("model_"):
+        CHECKS[unit](Imported(path))

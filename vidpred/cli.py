@@ -19,6 +19,7 @@ commands:
   validate  score it on the validation set
   test      score it on the test set: a table and curves per predicted step
   predict   save its predictions of the test set
+  import    make a model folder of a checkpoint: a run's, the authors', OpenSTL's
   demo      train a small model for two minutes and look at its predictions
 
   vidpred fit --config examples/moving_mnist/stgru.yaml --data.root DIR
@@ -53,6 +54,23 @@ merged, are saved as config.yaml in the folder of the run.
   --trainer.fast_dev_run true
   --trainer.logger lightning.pytorch.loggers.WandbLogger"""
 
+IMPORT_HELP = """\
+usage: vidpred import CHECKPOINT --model NAME --out DIR [--model.SETTING VALUE ...]
+
+Turn a checkpoint of the authors' code, of OpenSTL or of a run into a model folder, which
+vidpred.models.Predictor.from_pretrained(DIR) loads: DIR/config.json and DIR/model.safetensors.
+
+  CHECKPOINT                 file of torch.save; no code that it may hold is run
+  --model NAME               function of vidpred.models.zoo; not needed for a checkpoint of a run
+  --out DIR                  a folder that is new or empty
+  --model.SETTING VALUE      as in training; vidpred import --model NAME --help lists them
+
+A checkpoint of a run knows its settings. Others are refused when the shapes of their weights do not
+fit the settings; what no shape shows (tau, theta, gamma, recall, forget_bias) is yours to know.
+
+  vidpred import stau.pth --model stau --model.norm layer --model.size '[64,64]' --out DIR
+  vidpred import RUN/checkpoints/last.ckpt --out DIR"""
+
 _COMMANDS = ("fit", "validate", "test", "predict")
 
 
@@ -84,6 +102,12 @@ def main(args: Sequence[str] | None = None) -> int:
             from vidpred import demo
 
             demo.main(arguments[1:])
+        elif command == "import" and arguments[1:] in ([], ["-h"], ["--help"]):
+            print(IMPORT_HELP)
+        elif command == "import":
+            from vidpred import importer
+
+            importer.main(arguments[1:])
         elif command in _COMMANDS and {"-h", "--help"} & set(arguments):
             print(RUN_HELP.format(command=command))
         elif command in _COMMANDS:
@@ -91,7 +115,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
             VidpredCLI(args=None if args is None else arguments)
         else:
-            raise ValueError(f"no command {command!r}; expected {', '.join(_COMMANDS)} or demo")
+            commands = ", ".join([*_COMMANDS, "import"])
+            raise ValueError(f"no command {command!r}; expected {commands} or demo")
     except KeyboardInterrupt:
         return 130
     except Exception as error:

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import (
     ArgsType,
@@ -17,6 +16,7 @@ from lightning.pytorch.cli import (
 )
 from lightning.pytorch.utilities import rank_zero_only
 
+from vidpred import weights
 from vidpred.files import replacing
 from vidpred.tasks.callbacks import PredictionWriter, run_folder
 
@@ -82,8 +82,11 @@ class VidpredCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         super().parse_arguments(parser, args)
-        checkpoint = self.config[self.config.subcommand].ckpt_path
-        if checkpoint is None and self.config.subcommand != "fit":
+        config = self.config[self.config.subcommand]
+        checkpoint = config.ckpt_path
+        predictor = str(config.get("model.init_args.predictor.class_path"))
+        pretrained = predictor.endswith(".from_pretrained")
+        if checkpoint is None and not pretrained and self.config.subcommand != "fit":
             _warn("without --ckpt_path these are the results of untrained weights")
         if checkpoint is not None and checkpoint not in ("best", "last", "hpc"):
             _check_checkpoint(Path(checkpoint))
@@ -110,13 +113,6 @@ def _check_checkpoint(path: Path) -> None:
     """Refuse a missing or damaged file, and one that a run did not write."""
     if path.is_dir() and (path / "meta.pt").is_file():  # a sharded checkpoint
         return
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}; expected a file such as last.ckpt")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen types for a file that is cut, foreign, unsafe
-        raise ValueError(
-            f"{path} is damaged or no checkpoint: torch.load(weights_only=True) cannot read it"
-        ) from error
+    content = weights.read(path)
     if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
         raise ValueError(f"{path} is no checkpoint of a run; expected a file of its checkpoints/")
