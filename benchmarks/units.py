@@ -2,6 +2,7 @@
 
     python benchmarks/units.py                                    # size, work, time, memory
     python benchmarks/units.py --train 1000 --root data/mnist     # and accuracy after 1,000 steps
+    python benchmarks/units.py --published                        # costs beside the papers'
 
 Columns: `unit M` is the papers' count, the weights of one unit's convolutions / 2^20 (for ConvLSTM
 they count two unused convolutions more: .98 where .78 are used); `trainable` all parameters of the
@@ -19,13 +20,13 @@ import inspect
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from common import interleaved, machine, peak_memory, table, write_rows
-from costs import counted, multiply_adds, weights_of
+from costs import TABLES, beside_the_papers, counted, multiply_adds, weights_of
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from matplotlib.figure import Figure
@@ -46,6 +47,9 @@ UNITS = [
 
 def main() -> None:
     arguments = parse()
+    if arguments.published:
+        published(arguments.units, arguments.output)
+        return
     torch.set_num_threads(arguments.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     print(machine())
@@ -75,11 +79,21 @@ def main() -> None:
     print(f"written: {arguments.output}/units.csv, units.png")
 
 
+def published(units: Sequence[str], output: Path) -> None:
+    """Print what the units cost at the papers' two settings, beside what the papers print."""
+    for number, paper in enumerate(TABLES, start=1):
+        rows = beside_the_papers(paper, units)
+        print(f"{paper.name}, weights in 2^20\n{table(rows)}\n")
+        write_rows(rows, output / f"published-{number}.csv")
+    print(f"written: {output}/published-1.csv, published-2.csv")
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--units", nargs="+", choices=UNITS, default=UNITS, metavar="UNIT")
+    parser.add_argument("--published", action="store_true", help="costs beside the papers', only")
     parser.add_argument("--hidden", type=int, default=64, help="channels (default: 64)")
     parser.add_argument("--layers", type=int, default=4, help="stacked units (default: 4)")
     parser.add_argument("--batch", type=int, default=8, help="sequences (default: 8)")
