@@ -69,7 +69,7 @@ _PHYDNET_NAMES = [
     (r"\bF\.conv2\.", "combine."),
     (r"\bconvgate\.", "gain."),
 ]
-# The names of the PyTorch port of TrajGRU, which counts levels from 1, and ours.
+# TrajGRU: the name of a weight in the PyTorch port, which counts levels from 1, and ours.
 _TRAJGRU_NAMES = [
     (r"^(encoder|forecaster)\.rnn(\d)\.", lambda m: f"core.{m[1]}.{int(m[2]) - 1}.cells.0."),
     (r"^encoder\.stage1\.conv1_leaky_1\.", "encoder.conv."),

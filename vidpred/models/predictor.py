@@ -192,7 +192,7 @@ class Predictor(nn.Module):
     def _unroll(
         self, frames: Tensor, known: Sequence[bool | Tensor], first: int
     ) -> tuple[Tensor, Any]:
-        """Run ``len(known)`` steps and return the predictions of step ``first`` and later.
+        """Run ``len(known)`` steps: the predictions of step ``first`` and later, the last state.
 
         ``known`` tells whether the true frame enters: for all samples, for none, or ``(B,)``.
         """
