@@ -231,8 +231,8 @@ def test_patch_models_have_the_published_size() -> None:
 
 
 def test_e3d_lstm_has_the_published_size() -> None:
-    # OpenSTL prints 51.0M, with a convolution of m more than the paper has, a bias in no other
-    # convolution, and a scale and shift for every element of a layer norm of C.
+    # OpenSTL prints 51.0M: without biases, with a convolution of m that the paper does not have,
+    # and with a scale and a shift for every element of the layer norm of C.
     count = convolution_weights(zoo.e3d_lstm(hidden_channels=128))
     beside = 4 * (2 * conv(128, 128, 5, bias=False) + 2 * 128 * 2 * 16**2)
     assert (count + beside) / 1e6 == pytest.approx(51.0, rel=0.01)
