@@ -347,17 +347,14 @@ def test_motion_rnn(unit: Any, options: dict[str, Any]) -> None:
     check(unit, WIDTH, options, twin)
 
 
-@pytest.mark.parametrize("kernel_size", [1, 3, 7])
-def test_phycell(kernel_size: int) -> None:
+@pytest.mark.parametrize("options", [{"kernel_size": 1}, {}, {"kernel_size": 7}], ids=name)
+def test_phycell(options: dict[str, Any]) -> None:
     def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:
         outputs, H, penalties = naive.run_phycell(layers, frames, [h for h, _ in state])
         totals = [torch.full_like(state[0].penalty.total, penalty) for penalty in penalties]
         return outputs, tree_leaves(list(zip(H, totals, strict=True)))
 
-    def unit(in_channels: int, hidden_channels: int, *_: int) -> cells.PhyCell:
-        return cells.PhyCell(in_channels, hidden_channels, kernel_size)
-
-    check(unit, WIDTH, {}, twin)
+    check(cells.PhyCell, WIDTH, options, twin)
 
 
 def history(state: Any, tau: int) -> tuple[naive.Grid, naive.Grid]:
