@@ -154,13 +154,13 @@ def test_start_and_angle_are_uniform_and_digits_equally_likely(images: torch.Ten
 
 
 def test_trajectory_of_a_known_case():
-    path = trajectory(np.array([[0.5, 0.75], [0.25, 0.5]]), np.array([0.0, math.pi]), 13)
-    assert path.shape == (2, 2, 13)
+    path = trajectory(np.array([[0.5, 0.75], [0.25, 0.55]]), np.array([0.0, math.pi]), 13)
+    assert path.shape == (13, 2, 2)
     right = [0.85, 0.95, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0]
-    left = [0.4, 0.3, 0.2, 0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
-    assert path[0, 1].tolist() == pytest.approx(right)
-    assert path[1, 1].tolist() == pytest.approx(left)
-    assert path[:, 0].flatten().tolist() == pytest.approx([0.5] * 13 + [0.25] * 13)
+    left = [0.45, 0.35, 0.25, 0.15, 0.05, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
+    assert path[:, 0, 1].tolist() == pytest.approx(right)
+    assert path[:, 1, 1].tolist() == pytest.approx(left)
+    assert path[:, :, 0] == pytest.approx(np.array([[0.5, 0.25]] * 13))
 
 
 def test_trajectories_equal_the_loop_over_steps():
@@ -171,7 +171,7 @@ def test_trajectories_equal_the_loop_over_steps():
         plain_trajectory((point[0], point[1]), direction, 200)
         for point, direction in zip(start.tolist(), angle.tolist(), strict=True)
     ]
-    np.testing.assert_allclose(path, np.swapaxes(plain, 1, 2), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(np.moveaxis(path, 0, 1), plain, rtol=0, atol=1e-12)
     assert path.min() == 0
     assert path.max() == 1
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from vidpred.random import uniform
 
 _STEP = 0.1  # way covered in a step, as a share of the free span
-_AHEAD = 256  # sequences planned at once: more would leave the cache
+_AHEAD = 1024  # sequences planned at once: more would leave the cache
 
 
 def trajectory(start: np.ndarray, angle: np.ndarray, length: int) -> np.ndarray:
@@ -20,7 +20,7 @@ def trajectory(start: np.ndarray, angle: np.ndarray, length: int) -> np.ndarray:
 
     A step adds 0.1 (sin angle, cos angle). A point that reaches a wall stops on it, and its
     velocity across that wall flips. The first position is the one after the first step. All this
-    as published; in closed form, since a loop over steps would cost more than drawing the frames.
+    as published.
 
     Args:
         start: `(..., 2)`, row and column before the first step, in [0, 1).
@@ -28,26 +28,24 @@ def trajectory(start: np.ndarray, angle: np.ndarray, length: int) -> np.ndarray:
         length: Number of steps, at least 1.
 
     Returns:
-        `(..., 2, length)`, in [0, 1]: row and column.
+        `(length, ..., 2)`, in [0, 1]: row and column.
 
     Example:
         >>> trajectory(np.array([0.5, 0.8]), np.array(0.0), 4).round(6)
-        array([[0.5, 0.5, 0.5, 0.5],
-               [0.9, 1. , 0.9, 0.8]])
+        array([[0.5, 0.9],
+               [0.5, 1. ],
+               [0.5, 0.9],
+               [0.5, 0.8]])
     """
-    velocity = _STEP * np.stack((np.sin(angle), np.cos(angle)), axis=-1)[..., None]
-    # Mirrored where it is negative, so that the first wall is always the one at 1.
-    rising, speed = velocity > 0, np.abs(velocity)
-    start = np.where(rising, start[..., None], 1 - start[..., None])
-    step = np.arange(1, length + 1)
-    with np.errstate(divide="ignore", invalid="ignore"):  # a point at rest arrives at infinity
-        arrival = np.ceil((1 - start) / speed)  # the step that ends on the first wall
-        crossing = np.ceil(1 / speed)  # steps from wall to wall, the last one cut short
-        since, period = step - arrival, 2 * crossing
-        phase = since - period * np.floor(since / period)  # `%` takes far longer
-        bouncing = np.maximum(1 - phase * speed, (phase - crossing) * speed)
-    position = np.where(step < arrival, start + step * speed, bouncing)
-    return np.where(rising, position, 1 - position)
+    velocity = _STEP * np.stack((np.sin(angle), np.cos(angle)), axis=-1)
+    path = np.empty((length, *start.shape))
+    position = start
+    for step in range(length):
+        moved = position + velocity
+        at_wall = (moved <= 0) | (moved >= 1)
+        velocity = np.where(at_wall, -velocity, velocity)
+        position = moved.clip(0, 1, out=path[step])
+    return path
 
 
 def render(images: np.ndarray, corner: np.ndarray, canvas: tuple[int, int]) -> np.ndarray:
@@ -169,24 +167,24 @@ class MovingMNIST(Dataset[Tensor]):
         """The plan of some sequences; of sequences in a row, many are planned at once and kept."""
         first, count = indices[0], len(indices)
         if count == 1 or indices != list(range(first, first + count)):
-            return self._plan(indices)
+            return self._plan(torch.tensor(indices))
         kept, (chosen, corner) = self._ahead
         if first < kept.start or first + count > kept.stop:
             kept = range(first, min(first + max(count, _AHEAD), self.sequences))
-            chosen, corner = self._plan(kept)
+            chosen, corner = self._plan(torch.arange(kept.start, kept.stop))
             self._ahead = kept, (chosen, corner)
         part = slice(first - kept.start, first - kept.start + count)
         return chosen[part], corner[part]
 
-    def _plan(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    def _plan(self, indices: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Which images are in each sequence, `(B, N)`, and their way, `(B, N, T)`: see `render`."""
-        draw = uniform(self.seed, self.stream, torch.tensor(indices), shape=(self.digits, 4))
+        draw = uniform(self.seed, self.stream, indices, shape=(self.digits, 4))
         draw = draw.double().numpy()
         chosen = (draw[..., 0] * len(self.images)).astype(np.int64)
         path = trajectory(draw[..., 1:3], draw[..., 3] * (2 * np.pi), self.length)
-        free = np.subtract(self.canvas, self.images.shape[1:])[:, None]
-        top, left = np.moveaxis((path * free).astype(np.int64), -2, 0)
-        return chosen, top * self.canvas[1] + left
+        free = np.subtract(self.canvas, self.images.shape[1:])
+        top, left = np.moveaxis((path * free).astype(np.int64), -1, 0)  # (T, B, N)
+        return chosen, np.moveaxis(top * self.canvas[1] + left, 0, -1)
 
 
 class FixedMovingMNIST(Dataset[Tensor]):
