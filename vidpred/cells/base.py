@@ -235,7 +235,7 @@ def is_channels_last(x: Tensor) -> bool:
 def laid_out_as(like: Tensor, x: Tensor) -> Tensor:
     """``x``, channels-last or contiguous as ``like`` is; either may be a map or a volume."""
     layout = _CHANNELS_LAST[x.dim()] if is_channels_last(like) else torch.contiguous_format
-    return x.to(memory_format=layout)
+    return x.contiguous(memory_format=layout)
 
 
 def to_channels_last(module: nn.Module) -> None:
