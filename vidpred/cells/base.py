@@ -154,6 +154,7 @@ class ConvNorm(nn.Sequential):
         norm: ``"group"``: per sample over (C, H, W), affine per channel, any resolution;
             ``"layer"``: the same statistics, affine per (C, H, W), needs ``size``; ``None``.
         size: (H, W) of the feature map, or (D, H, W) of the volume, for ``norm="layer"``.
+        stride: Step of the kernel in height and width; (H, W) of the output are smaller by it.
 
     Raises:
         ValueError: Even kernel, unknown norm, or ``norm="layer"`` without ``size``.
@@ -173,6 +174,7 @@ class ConvNorm(nn.Sequential):
         kernel_size: int | tuple[int, int, int],
         norm: Norm = "group",
         size: tuple[int, ...] | None = None,
+        stride: int = 1,
     ) -> None:
         depth, *widths = (1, kernel_size) if isinstance(kernel_size, int) else kernel_size
         if depth < 1 or any(width < 1 or width % 2 == 0 for width in widths):
@@ -191,10 +193,11 @@ class ConvNorm(nn.Sequential):
         layers: list[nn.Module] = []
         if isinstance(kernel_size, int):
             padding = kernel_size // 2
-            layers.append(nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding))
+            layers.append(nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding))
         else:
             padding = 0, kernel_size[1] // 2, kernel_size[2] // 2
-            layers.append(nn.Conv3d(in_channels, out_channels, kernel_size, padding=padding))
+            strides = 1, stride, stride
+            layers.append(nn.Conv3d(in_channels, out_channels, kernel_size, strides, padding))
         if norm == "group":
             layers.append(nn.GroupNorm(1, out_channels))
         elif norm == "layer":
