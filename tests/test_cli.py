@@ -73,6 +73,8 @@ def weights(run):
 def test_examples_run(file, tmp_path):
     options = yaml.safe_load(file.read_text())["model"]["init_args"]["predictor"]["init_args"]
     tiny = [*TINY, "--model.predictor.layers=2"] if "layers" in options else TINY
+    if "hidden_channels" not in options:  # CrevNet's follow from the frames
+        tiny = [argument.replace("hidden_channels=4", "blocks=[1,1]") for argument in tiny]
     status, _, err = vidpred("fit", "--config", file, *tiny, "--trainer.default_root_dir", tmp_path)
     assert status == 0, err
 

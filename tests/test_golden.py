@@ -188,6 +188,25 @@ def cell_stam(golden: Golden) -> None:
     golden.expect(H=h, C=c, M=m)
 
 
+def cell_crevnet_rpm(golden: Golden) -> None:
+    x1, x2, m = (golden.inputs[name] for name in ("x1", "x2", "M"))
+    width, depth = 2 * x1.shape[1], x1.shape[2]
+    layers = [
+        cells.ReversiblePMCell(width, width, golden.meta["kernel"], depth=depth, norm=None)
+        for _ in range(golden.meta["layers"])
+    ]
+    stack = cells.Reversible(layers).double()
+    stack.load_state_dict(weights.translate(stack, golden.weights))
+    before = tuple(
+        cells.ReversiblePMState(golden.inputs[f"H{k}"], golden.inputs[f"C{k}"])
+        for k in range(len(layers))
+    )
+    flow, state = stack(cells.ReversibleFlow(x1, x2, m), before)
+    golden.expect(x1=flow.x1, x2=flow.x2, M=flow.m)
+    for k, (h, c) in enumerate(state):
+        golden.expect(**{f"H{k}": h, f"C{k}": c})
+
+
 def cell_stgru(golden: Golden) -> None:
     t, s = golden.inputs["T"], golden.inputs["S"]
     cell = golden.build(cells.STGRUCell, s.shape[1], t.shape[1], **layer_norm(golden, t.shape[-2:]))
@@ -301,6 +320,18 @@ def model_predrnnpp(golden: Golden) -> None:
     patch_model(golden, zoo.predrnnpp)
 
 
+def model_crevnet(golden: Golden) -> None:
+    frames = golden.inputs["frames"]
+    model = golden.build(
+        zoo.crevnet,
+        frames.shape[2],
+        golden.meta["layers"],
+        depth=golden.meta["depth"],
+        blocks=golden.meta["blocks"],
+    )
+    golden.expect(frames=run_model(golden, model, frames))
+
+
 def model_mim(golden: Golden) -> None:
     patch_model(golden, zoo.mim)
 
@@ -381,6 +412,7 @@ CHECKS = {
     for check in (
         cell_causal_lstm,
         cell_convlstm,
+        cell_crevnet_rpm,
         cell_ghu,
         cell_mau,
         cell_mim_block,
@@ -396,6 +428,7 @@ CHECKS = {
         cell_trajgru,
         model_convlstm,
         model_frnn,
+        model_crevnet,
         model_mau,
         model_mim,
         model_motionrnn,

@@ -199,4 +199,4 @@ def test_help_lists_the_settings_of_a_model(model: str) -> None:
     status, out, _ = vidpred("import", "--model", model, "--help")
     assert status == 0
     assert out.startswith("usage: vidpred import CHECKPOINT --model NAME --out DIR")
-    assert "--model.hidden_channels" in out
+    assert "--model.in_channels" in out

@@ -97,6 +97,8 @@ def shapes(unit: type[Cell], batch: int, size: tuple[int, int]) -> set[tuple[int
         cells.MotionLSTMCell: {feature_map, (batch, 18, *half)},
         cells.PhyCell: {feature_map, number},
         cells.RPMCell: {feature_map, number},
+        # Its two inputs are halves, and so are its states.
+        cells.ReversiblePMCell: {feature_map, (batch, CHANNELS // 2, 3, *size)},
         cells.STAMCell: {feature_map, volume, (batch, 1, 1, 1, 1)},
     }
     return known.get(unit, {feature_map})
@@ -295,10 +297,9 @@ def test_layer_norm_equals_group_norm_at_the_start_and_keeps_to_its_size(
         run(layer, clip(1, size=(5, 5), dtype=torch.float64))
 
 
-@unit_law
-def test_gradients_are_right(unit: type[Cell]) -> None:
-    core = wired(unit, layers=2, channels=2).double()
-    shape: Any = {"channels": 2, "size": (3, 4), "dtype": torch.float64}
+def gradients_are_right(core: Cell, channels: int) -> None:
+    core.double()
+    shape: Any = {"channels": channels, "size": (3, 4), "dtype": torch.float64}
     frames = clip(2, **shape)
     state = warm_state(core, **shape)
     structure, leaves = tree_structure(state), tree_leaves(state)
@@ -316,6 +317,11 @@ def test_gradients_are_right(unit: type[Cell]) -> None:
 
     given = [tensor.detach().requires_grad_() for tensor in (*parameters, *frames, *leaves)]
     assert torch.autograd.gradcheck(numbers, given, fast_mode=True)
+
+
+@unit_law
+def test_gradients_are_right(unit: type[Cell]) -> None:
+    gradients_are_right(wired(unit, layers=2, channels=2), channels=2)
 
 
 @unit_law
@@ -372,10 +378,11 @@ def test_deepcopy_and_state_dict_round_trip(unit: type[Cell]) -> None:
     assert_equal(run(other, frames), expected)
 
 
-def compiles_to_one_graph(core: Cell) -> None:
+def compiles_to_one_graph(core: Cell, channels: int = CHANNELS) -> None:
     core.double()
-    frames = [frame.requires_grad_() for frame in clip(2, dtype=torch.float64)]
-    state = warm_state(core, torch.float64)
+    shape: Any = {"channels": channels, "dtype": torch.float64}
+    frames = [frame.requires_grad_() for frame in clip(2, **shape)]
+    state = warm_state(core, **shape)
     wanted = [frames[0], *core.parameters()]
 
     def step(module: Any) -> Any:

@@ -232,6 +232,28 @@ def test_e3d_lstm(options: dict[str, Any]) -> None:
     check(cells.E3DLSTMCell, 3, options, twin)
 
 
+REVERSIBLE: list[dict[str, Any]] = [
+    *NORMS,
+    {"depth": 1},
+    {"depth": 2, "kernel_size": (1, 5, 3)},
+    {},
+]
+
+
+@pytest.mark.parametrize("options", REVERSIBLE, ids=name)
+def test_reversible_pm(options: dict[str, Any]) -> None:
+    depth = options.get("depth", 3)
+
+    def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:
+        (window, (states, M)), seen = state, [*state.window, *frames]
+        H, C = [h for h, _ in states], [c for _, c in states]
+        outputs, H, C, M = naive.run_reversible_pm(layers, seen, H, C, M, depth=depth)
+        kept = seen[len(seen) - len(window) :]
+        return outputs, [*kept, *tree_leaves(list(zip(H, C, strict=True))), M]
+
+    check(cells.ReversiblePMCell, WIDTH, options, twin)
+
+
 @pytest.mark.parametrize("options", [*NORMS, {}], ids=name)
 def test_ghu(options: dict[str, Any]) -> None:
     def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:

@@ -30,6 +30,7 @@ MODELS: dict[str, Callable[[], Predictor]] = {
     "strpm": lambda: zoo.strpm(CHANNELS, 4, 2, 1, kernel_size=3, patch=2, tau=2),
     "e3d_lstm": lambda: zoo.e3d_lstm(CHANNELS, 4, 2, kernel_size=3, tau=2),
     "stam": lambda: zoo.stam(CHANNELS, 4, 2, tau=2),
+    "crevnet": lambda: zoo.crevnet(CHANNELS, 2, blocks=(1, 1)),
     "convlstm": lambda: zoo.convlstm(CHANNELS, 4, 2, kernel_size=3, patch=2),
     "sa_convlstm": lambda: zoo.sa_convlstm(CHANNELS, 4, 2, kernel_size=3),
     "phydnet": lambda: zoo.phydnet(CHANNELS, 4, 2, kernel_size=3),

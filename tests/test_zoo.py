@@ -8,11 +8,19 @@ from typing import Any
 
 import pytest
 import torch
+from naive.crevnet import crevnet as naive_crevnet
 from naive.iprnn import iprnn as naive_iprnn
 from torch import nn
 
 from vidpred import cells
 from vidpred.models import Predictor, zoo
+from vidpred.models.crevnet import IRevNetBlock
+
+
+def crevnet(hidden_channels: int | None = None, **options: Any) -> Predictor:
+    """CrevNet, whose width follows from its frames; a small one where a width is given."""
+    return zoo.crevnet(**({"blocks": (1, 1)} if hidden_channels else {}), **options)
+
 
 MODELS: dict[str, Callable[..., Predictor]] = {
     "stau": zoo.stau,
@@ -25,6 +33,7 @@ MODELS: dict[str, Callable[..., Predictor]] = {
     "predrnnv2": zoo.predrnnv2,
     "e3d_lstm": zoo.e3d_lstm,
     "stam": zoo.stam,
+    "crevnet": crevnet,
     "convlstm": zoo.convlstm,
     "strpm": zoo.strpm,
     "sa_convlstm": zoo.sa_convlstm,
@@ -98,6 +107,28 @@ def stam(in_channels: int) -> int:
     return gates + conv(2 * 32, 32, 1)
 
 
+def cubic(in_channels: int, out_channels: int, norm: bool = False) -> int:
+    """A 3x3x3 convolution and, after it, the scale and shift of a norm."""
+    return 27 * in_channels * out_channels + (3 if norm else 1) * out_channels
+
+
+def reversible_pm() -> int:
+    gates = 2 * cubic(3 * 32, 3 * 32) + cubic(4 * 32, 32)
+    return gates + conv(2 * 32, 32, 1) + conv(32, 32, 1)
+
+
+def irevnet_block(in_channels: int, out_channels: int) -> int:
+    inner = out_channels // 2
+    first = 2 * in_channels + cubic(in_channels, inner, norm=True)
+    return first + cubic(inner, inner, norm=True) + cubic(inner, out_channels)
+
+
+def two_way() -> int:
+    """Blocks for halves of folded grey frames; the first block of all begins without a norm."""
+    larger = 4 * irevnet_block(2, 2) - 2 * 2 + irevnet_block(2, 8)
+    return larger + 4 * irevnet_block(8, 8) + irevnet_block(8, 32) + 2 * irevnet_block(32, 32)
+
+
 def convlstm(in_channels: int) -> int:
     return conv(in_channels, 4 * 128, 5) + conv(128, 4 * 128, 5)
 
@@ -161,6 +192,7 @@ PARAMETERS = {
     + conv(64, 16, 1, bias=False),
     "e3d_lstm": e3d_lstm(16) + 3 * e3d_lstm(64) + conv(2 * 64, 16, 1, bias=False),
     "stam": stam(16) + 3 * stam(32) + conv(2 * 32, 16, 1),
+    "crevnet": 8 * reversible_pm() + two_way(),
     "convlstm": convlstm(16) + 3 * convlstm(128) + TO_PATCHES,
     "strpm": 16 * rpm() + conv(3 * 128, 128, 1) + 3 * frame(128, 2, 64) + conv(2 * 64, 64, 1),
     "sa_convlstm": sa_convlstm(16) + 3 * sa_convlstm(64) + conv(64, 16, 1, bias=False),
@@ -242,12 +274,12 @@ def layers(model: Predictor) -> Any:
     core: Any = model.core
     core = core.core if isinstance(core, cells.Windowed) else core
     found = getattr(core, "stack", core).cells
-    beside = (cells.Decoupling, cells.Difference, cells.FirstHighway)
+    beside = (cells.Decoupling, cells.Difference, cells.FirstHighway, IRevNetBlock)
     return nn.ModuleList(cell for cell in found if not isinstance(cell, beside))
 
 
 def test_defaults_are_the_papers_settings() -> None:
-    made = {name: make() for name, make in MODELS.items()}
+    made = {name: make() for name, make in MODELS.items() if name != "crevnet"}
     assert {name: type(layers(model)[0]) for name, model in made.items()} == {
         "stau": cells.STAUCell,
         "mau": cells.MAUCell,
@@ -302,6 +334,25 @@ def test_defaults_are_the_papers_settings() -> None:
     }
 
 
+def test_crevnets_defaults_are_the_papers_settings() -> None:
+    """36 convolutions each way, 8 units of 32 channels, windows of 3 frames, all kernels cubic."""
+    model = zoo.crevnet()
+    encoder: Any = model.encoder
+    assert encoder.stride == 8
+    assert {type(cell) for cell in layers(model)} == {cells.ReversiblePMCell}
+    assert len(layers(model)) == 8
+    assert {cell.width for cell in layers(model)} == {32}
+    core: Any = model.core
+    assert core.window.depth == 3
+    blocks = [cell for cell in core.core.stack.cells if isinstance(cell, IRevNetBlock)]
+    convolutions = [m for block in blocks for m in block.modules() if isinstance(m, nn.Conv3d)]
+    assert len(convolutions) == 36
+    assert [block.hidden_channels // 2 for block in blocks] == [2] * 4 + [8] * 5 + [32] * 3
+    kernels = {m.kernel_size for m in model.modules() if isinstance(m, nn.Conv3d)}
+    assert kernels == {(3, 3, 3), (1, 1, 1)}
+    assert not [m for cell in layers(model) for m in cell.modules() if isinstance(m, nn.GroupNorm)]
+
+
 def test_arguments_arrive() -> None:
     model = zoo.stau(3, 8, 16, 3, kernel_size=3, tau=2, theta=4, gamma=1.0, recall=0.5)
     encoder: Any = model.encoder
@@ -317,6 +368,12 @@ def test_arguments_arrive() -> None:
         model = make(3, 8, 2, kernel_size=(2, 3, 5), patch=2, depth=3, tau=2)
         assert {(cell.tau, cell.volume[1]) for cell in layers(model)} == {(2, 3)}
         assert layers(model)[0].conv_x[0].weight.shape == (56, 12, 2, 3, 5)
+    model = zoo.e3d_lstm(3, 8, 2, kernel_size=3, patch=2, depth=3, tau=2)
+    assert {(cell.tau, cell.volume[1]) for cell in layers(model)} == {(2, 3)}
+    assert layers(model)[0].conv_x[0].weight.shape == (56, 12, 3, 3, 3)
+    model = zoo.crevnet(3, 2, kernel_size=1, depth=2, blocks=(2, 1), norm="group")
+    assert layers(model)[0].conv_c[0].weight.shape == (72, 72, 1, 1, 1)
+    assert {cell.volume for cell in layers(model)} == {(48, 2)}
     model = zoo.convlstm(3, 8, 2, patch=2, forget_bias=0.0)
     assert layers(model)[0].conv_x[0].weight.shape == (32, 12, 5, 5)
     assert {cell.forget_bias for cell in layers(model)} == {0.0}
@@ -362,7 +419,7 @@ def test_layer_norm_ties_a_model_to_its_size(name: str) -> None:
     model = MODELS[name](hidden_channels=4, layers=2, norm="layer", size=size)
     with torch.no_grad():
         assert model(torch.rand(1, 2, 1, *size), horizon=1).shape == (1, 1, 1, *size)
-        with pytest.raises(ValueError, match=r"size \((2, )?8, 6\), got \((2, )?8, 7\)"):
+        with pytest.raises(ValueError, match=r"size \((\d, )?8, 6\), got \((\d, )?8, 7\)"):
             model(torch.rand(1, 2, 1, size[0], 7 * stride), horizon=1)
 
 
@@ -378,6 +435,28 @@ def test_iprnn_is_its_naive_twin(recall: float) -> None:
             list(frames.unbind(1)),
             horizon=3,
             recall=recall,
+        )
+        predicted = model(frames, horizon=3)
+    torch.testing.assert_close(predicted, torch.stack(expected, dim=1), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_crevnet_is_its_naive_twin(depth: int) -> None:
+    torch.manual_seed(0)
+    model = zoo.crevnet(2, 3, blocks=(2, 1), depth=depth, norm="group").double()
+    with torch.no_grad():
+        for parameter in model.parameters():  # also those that start at 0 or 1
+            parameter.add_(0.3 * torch.randn_like(parameter) / parameter[0].numel() ** 0.5)
+    frames = torch.rand(2, 4, 2, 8, 12, dtype=torch.float64)
+    core: Any = model.core
+    blocks = [cell for cell in core.core.stack.cells if isinstance(cell, IRevNetBlock)]
+    with torch.no_grad():
+        expected = naive_crevnet(
+            [dict(block.state_dict()) for block in blocks],
+            [dict(cell.state_dict()) for cell in layers(model)],
+            list(frames.unbind(1)),
+            horizon=3,
+            depth=depth,
         )
         predicted = model(frames, horizon=3)
     torch.testing.assert_close(predicted, torch.stack(expected, dim=1), rtol=0, atol=1e-10)
@@ -413,6 +492,10 @@ def test_what_every_model_refuses(name: str, options: dict[str, Any], says: str)
         (lambda: zoo.strpm(tau=0), "tau must be at least 1 .* got 0"),
         (lambda: zoo.strpm(patch=0), "patch must be at least 1 pixel, got 0"),
         (lambda: zoo.strpm(in_channels=0), "at least one channel, got in_channels=0"),
+        (lambda: zoo.e3d_lstm(tau=0), "tau must be at least 1 .* got 0"),
+        (lambda: zoo.e3d_lstm(depth=0), "at least one feature map, got depth=0"),
+        (lambda: zoo.crevnet(depth=0), "at least one feature map, got depth=0"),
+        (lambda: zoo.crevnet(blocks=(4, 0, 3)), r"1 or more at each size, got \(4, 0, 3\)"),
     ],
 )
 def test_what_one_model_refuses(make: Callable[[], Any], says: str) -> None:

@@ -84,7 +84,23 @@ _TRAJGRU_NAMES = [
     (r"h2f_conv1\.", "flow_h.0."),
     (r"flows_conv\.", "flow.0."),
 ]
-_CELL = r"(?:core\.)+(?:stack\.)?cells\.(\d+)"
+# CrevNet: our convolutions and the gates there, our layers of a block and their number there.
+_CREVNET_GATES = {
+    "conv_c.0": ("in_gate", "remember_gate", "cell_gate"),
+    "conv_m.0": ("in_gate1", "remember_gate1", "cell_gate1"),
+    "conv_o.0": ("out_gate",),
+    "conv_last": ("w1",),
+    "attention": ("0",),
+}
+_CREVNET_LAYERS = {
+    0: "enter.0",
+    2: "residual.0.0",
+    3: "residual.0.1",
+    5: "residual.2.0",
+    7: "residual.2.1",
+    9: "residual.4.0",
+}
+_CELL = r"(?:core\.)*(?:stack\.)?cells\.(\d+)"
 # Weights that the references hold and never use; the last are those of an input that is not there.
 _UNUSED = re.compile(
     r"^(((cell_list|stlstm_layer_diff)\.\d+\.)?conv_(o|last|sto)|merge|conv_last_sr|k2m"
@@ -194,7 +210,7 @@ def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, T
     places = _places(module)
     # Of a weight that is missing or misshaped, which the check below lists.
     with contextlib.suppress(LookupError, RuntimeError, ValueError):
-        reference = _gather_trajgru(_gather_phydnet(_gather_mim(reference)))
+        reference = _gather_trajgru(_gather_phydnet(_gather_mim(_gather_crevnet(reference))))
     names = {name: _reference_name(name, places) for name in module.state_dict()}
     ours = {name: reference[theirs] for name, theirs in names.items() if theirs in reference}
     if not any(re.search(r"conv_\w+\.0\.bias$", name) for name in reference):
@@ -300,6 +316,35 @@ def _gather_trajgru(reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if name.endswith("conv_h.0.weight"):
             weight = rearrange(weight, "o (l c) p q -> o (c l) p q", c=len(weight) // 3)
         gathered[name] = weight
+    return gathered
+
+
+def _gather_crevnet(reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give CrevNet's weights the form of ours, where the units stand behind the blocks.
+
+    The reference has no bias in a block, whose layers it counts, with the activations and a
+    dropout; the first begins with its convolution. In a unit it has a convolution for every gate.
+    """
+    gathered = {}
+    blocks = {b[1] for name in reference if (b := re.search(r"\bstack\.(\d+)\.bottleneck", name))}
+    for name, weight in reference.items():
+        block = re.search(r"\bstack\.(\d+)\.bottleneck_block\.(\d+)\.", name)
+        unit = re.search(r"\b(?:convlstm|att)\.(\d+)\.(\w+)\.(?=\w+$)", name)
+        if block:
+            layer = int(block[2]) + (2 if block[1] == "0" else 0)
+            place = f"cell_list.{block[1]}.{_CREVNET_LAYERS.get(layer, layer)}."
+            gathered[place + name[block.end() :]] = weight
+            if weight.dim() > 1:
+                gathered[f"{place}bias"] = weight.new_zeros(len(weight))
+        elif unit:
+            for ours, (first, *others) in _CREVNET_GATES.items():
+                if unit[2] == first:
+                    place, kind = name[: unit.start(2)], name[unit.end() :]
+                    weights = [weight, *(reference[f"{place}{gate}.{kind}"] for gate in others)]
+                    k = len(blocks) + int(unit[1])
+                    gathered[f"cell_list.{k}.{ours}.{kind}"] = torch.cat(weights)
+        else:
+            gathered[name] = weight
     return gathered
 
 

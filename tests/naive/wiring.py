@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from naive.causal_lstm import ghu
 from naive.convlstm import convlstm
+from naive.crevnet import reversible_pm
 from naive.decoupled import decoupling
 from naive.e3d_lstm import e3d_lstm
 from naive.mau import mau
@@ -234,6 +235,26 @@ def run_stam(
             X = H[k]
         outputs.append(torch.cat(X.split(1, dim=1), dim=2).squeeze(1))
     return outputs, H, [past[-tau:] for past in C], M[-tau:]
+
+
+def run_reversible_pm(
+    layers: list[Weights],
+    frames: list[Tensor],
+    H: list[Tensor],
+    C: list[Tensor],
+    M: Tensor,
+    *,
+    depth: int,
+) -> tuple[list[Tensor], list[Tensor], list[Tensor], Tensor]:
+    """``frames`` begin with the ``depth - 1`` before the first."""
+    H, C, outputs = list(H), list(C), []
+    for t in range(depth, len(frames) + 1):
+        x1, x2 = torch.stack(frames[t - depth : t], dim=2).chunk(2, dim=1)
+        for k, W in enumerate(layers):
+            x1, x2, M, H[k], C[k] = reversible_pm(W, x1, x2, M, H[k], C[k])
+        channels = [*x1.unbind(dim=1), *x2.unbind(dim=1)]
+        outputs.append(torch.cat(channels, dim=1))
+    return outputs, H, C, M
 
 
 def run_motion_gru(

@@ -27,6 +27,8 @@ from vidpred.cells.motion_lstm import (
     MotionZigzag,
 )
 from vidpred.cells.phycell import PhyCell, PhyCellState
+from vidpred.cells.reversible import Inverse, Invertible, Reversible, ReversibleFlow
+from vidpred.cells.reversible_pm import ReversiblePMCell, ReversiblePMState, ReversiblePMZigzag
 from vidpred.cells.rpm import RPMCell, RPMFlow, RPMState, RPMZigzag
 from vidpred.cells.sa_convlstm import SAConvLSTMCell, SAConvLSTMState
 from vidpred.cells.stam import STAMCell, STAMState, STAMZigzag
@@ -71,6 +73,8 @@ __all__ = [
     "FreeRunning",
     "GHUCell",
     "GHUState",
+    "Inverse",
+    "Invertible",
     "Ladder",
     "LadderFlow",
     "MAUCell",
@@ -95,6 +99,11 @@ __all__ = [
     "RPMState",
     "RPMZigzag",
     "Remat",
+    "Reversible",
+    "ReversibleFlow",
+    "ReversiblePMCell",
+    "ReversiblePMState",
+    "ReversiblePMZigzag",
     "SAConvLSTMCell",
     "SAConvLSTMState",
     "STAMCell",

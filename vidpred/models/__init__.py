@@ -9,6 +9,7 @@ from vidpred.models.autoencoder import (
     PatchDecoder,
     PatchEncoder,
 )
+from vidpred.models.crevnet import IRevNetBlock, LatestFrame, TwoWay
 from vidpred.models.encoder_forecaster import (
     EncoderForecaster,
     EncoderForecasterState,
@@ -33,6 +34,8 @@ __all__ = [
     "EncoderForecaster",
     "EncoderForecasterState",
     "FreeRunningPredictor",
+    "IRevNetBlock",
+    "LatestFrame",
     "MergedStack",
     "Parallel",
     "PatchDecoder",
@@ -44,5 +47,6 @@ __all__ = [
     "StridedEncoder",
     "TanhEncoder",
     "TiedDecoder",
+    "TwoWay",
     "zoo",
 ]

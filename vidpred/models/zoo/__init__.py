@@ -11,11 +11,13 @@ from vidpred.models.zoo.patched import (
     predrnnv2,
     sa_convlstm,
 )
+from vidpred.models.zoo.reversible import crevnet
 from vidpred.models.zoo.strided import iprnn, mau, phydnet, stacked, stau
 from vidpred.models.zoo.windowed import e3d_lstm, stam
 
 __all__ = [
     "convlstm",
+    "crevnet",
     "e3d_lstm",
     "encoder_forecaster",
     "frnn",
