@@ -27,8 +27,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from vidpred import cells, cli, weights
+from vidpred import cells, cli
 from vidpred.models import Predictor, zoo
+from vidpred.reference import translate
 from vidpred.tasks import ForecastTask
 
 
@@ -58,7 +59,7 @@ class Golden:
         kernel = self.meta["kernel"]
         kernel = kernel if isinstance(kernel, int) else tuple(kernel)
         module = make(*args, kernel_size=kernel, **options).double()
-        module.load_state_dict(weights.translate(module, self.weights))
+        module.load_state_dict(translate(module, self.weights))
         return module
 
     def expect(self, **outputs: Tensor) -> None:
@@ -134,7 +135,7 @@ def cell_mim_block(golden: Golden) -> None:
     norm = layer_norm(golden, x.shape[-2:])
     cell = cells.MIMCell(x.shape[1], h.shape[1], golden.meta["kernel"], **norm).double()
     cell.n = torch.nn.Identity()  # type: ignore[assignment]
-    cell.load_state_dict(weights.translate(cell, golden.weights))
+    cell.load_state_dict(translate(cell, golden.weights))
     s = torch.zeros_like(c)
     for step in "12":
         h, c, m, s = cell.update(x, m, d, h, c, s)
@@ -147,7 +148,7 @@ def cell_motion_gru(golden: Golden) -> None:
     x, offset, trend = (golden.inputs[name] for name in ("x", "offset", "trend"))
     n = golden.meta["neighbour"]
     cell = cells.MotionGRUCell(x.shape[1], x.shape[1], neighbours=n).double()
-    cell.load_state_dict(weights.translate(cell, golden.weights))
+    cell.load_state_dict(translate(cell, golden.weights))
     x, state = cell(x, cells.MotionGRUState(offset, trend))
     golden.expect(x=x, offset=state.offset, trend=state.trend)
 
@@ -196,7 +197,7 @@ def cell_crevnet_rpm(golden: Golden) -> None:
         for _ in range(golden.meta["layers"])
     ]
     stack = cells.Reversible(layers).double()
-    stack.load_state_dict(weights.translate(stack, golden.weights))
+    stack.load_state_dict(translate(stack, golden.weights))
     before = tuple(
         cells.ReversiblePMState(golden.inputs[f"H{k}"], golden.inputs[f"C{k}"])
         for k in range(len(layers))
@@ -310,7 +311,7 @@ def model_predrnnv2(golden: Golden) -> None:
     loss = ForecastTask(model).loss(frames, keep_first(golden, frames))
     golden.expect(loss=loss)
     loss.backward()
-    expected = weights.translate(model, golden.gradients)
+    expected = translate(model, golden.gradients)
     for name, parameter in model.named_parameters():
         if not name.endswith(".bias"):  # the reference has none
             torch.testing.assert_close(parameter.grad, expected[name], rtol=0.0, atol=1e-10)
@@ -488,7 +489,7 @@ class Spoilt(Golden):
             rest = {name: weight for name, weight in self.weights.items() if name != spoilt}
             for state in (rest, {**rest, spoilt: torch.zeros(7)}):
                 with contextlib.suppress(ValueError):
-                    translated = weights.translate(module, state)
+                    translated = translate(module, state)
                     for name, weight in module.state_dict().items():
                         assert torch.equal(translated[name], weight), f"{name} without {spoilt}"
         return module

@@ -26,7 +26,7 @@ LEVELS = {
     **dict.fromkeys(["tables", "visual"], 0),
     "cells": 1,
     "models": 2,
-    "weights": 3,
+    **dict.fromkeys(["reference", "weights"], 3),
     "tasks": 4,
     **dict.fromkeys(["cli", "commands", "demo", "importer", "__main__"], 5),
 }

@@ -12,6 +12,7 @@ from einops import rearrange
 from vidpred import weights
 from vidpred.cells import ConvLSTMCell
 from vidpred.models import Predictor, zoo
+from vidpred.reference import translate
 
 
 def small(**options: Any) -> Predictor:
@@ -55,7 +56,7 @@ def test_a_file_in_the_authors_names_is_translated(tmp_path: Path) -> None:
         "conv_last.weight": torch.rand(4, 8, 1, 1),
     }
     cell = ConvLSTMCell(3, 4, norm=None)
-    cell.load_state_dict(weights.translate(cell, theirs))
+    cell.load_state_dict(translate(cell, theirs))
     ours = cell.state_dict()
     assert torch.equal(ours["conv_x.0.weight"], theirs["conv_x.0.weight"])
     assert not ours["conv_h.0.bias"].any()
@@ -74,8 +75,8 @@ def test_openstl_keeps_the_authors_phydnet_in_its_model() -> None:
     moments = {f"k2m._{name}": torch.rand(7, 7) for name in ("M0", "M1", "invM0", "invM1")}
     openstl = {f"encoder.{name}": weight for name, weight in theirs.items()} | cells | moments
     model, other = (zoo.phydnet(hidden_channels=32, layers=2) for _ in range(2))
-    model.load_state_dict(weights.translate(model, theirs))
-    other.load_state_dict(weights.translate(other, openstl))
+    model.load_state_dict(translate(model, theirs))
+    other.load_state_dict(translate(other, openstl))
     assert same(model, other)
 
 
@@ -89,7 +90,7 @@ def test_colour_patches_are_reordered() -> None:
         "cell_list.0.conv_h.0.weight": torch.rand(4 * hidden, hidden, 5, 5),
         "conv_last.weight": torch.rand(folded, hidden, 1, 1),
     }
-    model.load_state_dict(weights.translate(model, theirs))
+    model.load_state_dict(translate(model, theirs))
     frames = torch.rand(2, colours, 8, 6)
     their_fold = rearrange(frames, "b c (h p) (w q) -> b (p q c) h w", p=p, q=p)
     conv = torch.nn.functional.conv2d
@@ -126,7 +127,7 @@ def test_colour_patches_of_strpm_are_reordered() -> None:
         }
     theirs["conv_last_sr.weight"] = torch.rand(folded, 2 * folded, 1, 1)
     theirs["conv_last_sr.bias"] = torch.rand(folded)
-    model.load_state_dict(weights.translate(model, theirs))
+    model.load_state_dict(translate(model, theirs))
 
     def conv(name: str, x: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.conv2d(x, theirs[f"{name}.weight"], theirs[f"{name}.bias"])
@@ -149,9 +150,9 @@ def test_weights_for_other_colours_are_refused() -> None:
         name.replace("core.cells", "cell_list").replace("decoder.to_patches", "conv_last"): weight
         for name, weight in grey.state_dict().items()
     }
-    grey.load_state_dict(weights.translate(grey, theirs))
+    grey.load_state_dict(translate(grey, theirs))
     with pytest.raises(ValueError, match="weights of another model"):
-        weights.translate(coloured, theirs)
+        translate(coloured, theirs)
 
 
 def test_the_first_highway_is_reordered_too() -> None:
@@ -167,7 +168,7 @@ def test_the_first_highway_is_reordered_too() -> None:
         "conv_first_v.weight": torch.rand(hidden, folded, 1, 1),
         "conv_last.weight": torch.rand(folded, hidden, 1, 1),
     }
-    ours = weights.translate(model, theirs)
+    ours = translate(model, theirs)
     frames = torch.rand(2, colours, 8, 6)
     their_fold = rearrange(frames, "b c (h p) (w q) -> b (p q c) h w", p=p, q=p)
     conv = torch.nn.functional.conv2d
@@ -191,7 +192,7 @@ def test_windows_of_colour_patches_are_reordered() -> None:
         "conv_last.weight": torch.rand(p * p * colours, hidden, depth, 1, 1),
         "conv_last.bias": torch.rand(p * p * colours),
     }
-    model.load_state_dict(weights.translate(model, theirs))
+    model.load_state_dict(translate(model, theirs))
     top = torch.rand(2, hidden, depth, 4, 3)
     conv = torch.nn.functional.conv3d(top, theirs["conv_last.weight"], theirs["conv_last.bias"])
     torch.testing.assert_close(
