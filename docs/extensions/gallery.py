@@ -39,7 +39,7 @@ def entry(unit: type[cells.Cell]) -> str:
         f"multiply-adds a step ({CHANNELS} channels, maps of {SIDE} x {SIDE})"
     )
     parts = [
-        f"## [{unit.__name__.removesuffix('Cell')}][vidpred.cells.{unit.__name__}]",
+        f"## [{unit.__name__}][vidpred.cells.{unit.__name__}]",
         summary,
         body,
         f"*Source.* {inspect.cleandoc(source[1])}",
