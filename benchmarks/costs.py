@@ -58,7 +58,7 @@ class Table(NamedTuple):
 _ATTENTION = "work: the paper adds that of the attention, which is no convolution"
 _CAUSAL = "18.4 convolutions of 5x5 in print, 22 in the equations and the authors' code"
 _DEPTH = "work: here the weights see a volume of two maps, in the paper's count one"
-_THREE_MAPS = "in print three times as many, as if every map of the window had its own"
+_PLANAR = "18 convolutions of 5x5 in print; in the authors' code 22 of 3x3x3 with half the channels"
 # Chang et al., STAU, arXiv:2204.09456, Table 6, and STIP, arXiv:2206.04381, Table VII. Work
 # there is weights times the 16 x 16 places of a feature map.
 TABLES = (
@@ -87,7 +87,7 @@ TABLES = (
                 296.96,
                 "here with its host, an ST-LSTM of 1.57; the paper does not say with which",
             ),
-            Printed("RPM (CrevNet)", "ReversiblePMCell", 1.77, 453.12, _THREE_MAPS),
+            Printed("RPM (CrevNet)", "ReversiblePMCell", 1.77, 453.12, _PLANAR),
             Printed("MAU", "MAUCell", 0.78, 265.37, _ATTENTION),
             Printed("STAU", "STAUCell", 0.78, 267.48, _ATTENTION),
         ),
@@ -115,7 +115,7 @@ TABLES = (
             ),
             Printed("Causal LSTM", "CausalLSTMCell", 7.20, 1.80, _CAUSAL),
             Printed("E3D-LSTM", "E3DLSTMCell", 18.80, 4.70, _DEPTH),
-            Printed("Reversible PM", "ReversiblePMCell", 7.08, 1.77, _THREE_MAPS),
+            Printed("Reversible PM", "ReversiblePMCell", 7.08, 1.77, _PLANAR),
             Printed(
                 "RPM", "RPMCell", 6.72, 1.68, "the paper counts the lowest layer's residual, 0.05"
             ),
