@@ -38,8 +38,9 @@ def test_saved_weights_come_back(tmp_path: Path) -> None:
         lambda state: {"state_dict": {f"predictor.{k}": v for k, v in state.items()}, "epoch": 3},
         lambda state: {"net_param": {f"module.{k}": v for k, v in state.items()}},
         lambda state: {"state_dict": {f"model.{k}": v for k, v in state.items()}},
+        lambda state: {"model": {f"_orig_mod.{k}": v for k, v in state.items()}, "epoch": 3},
     ],
-    ids=["lightning task", "authors", "openstl"],
+    ids=["lightning task", "authors", "openstl", "compiled"],
 )
 def test_wrapped_weights_are_found(wrap: Any, tmp_path: Path) -> None:
     saved, loaded = small(), small()
@@ -216,7 +217,8 @@ class Trap:
         (b"no weights at all", "damaged or no checkpoint"),
         (pickle.dumps(Trap(), protocol=2), "damaged or no checkpoint"),
         ([1, 2], "holds a dict of tensors, got list"),
-        ({}, "missing"),
+        ({}, "no weights in the file: .* got nothing"),
+        ({"epoch": 3}, "no weights in the file: .* got epoch"),
         ({"something": torch.zeros(2)}, "another model"),
         (zoo.stau(hidden_channels=4, layers=3).state_dict(), "another model"),
         (zoo.stau(hidden_channels=6, layers=2).state_dict(), r"instead of \(12,"),

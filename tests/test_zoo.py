@@ -484,6 +484,7 @@ def test_what_every_model_refuses(name: str, options: dict[str, Any], says: str)
     ("make", "says"),
     [
         (lambda: zoo.stacked(cells.STGRUCell, layers=0), "at least one layer, got layers=0"),
+        (lambda: zoo.trajgru(hidden_channels=8, strides=(2, 0, 2)), r"strides must be at least 1"),
         (lambda: zoo.stau(0), "a frame has at least one channel, got in_channels=0"),
         (lambda: zoo.predrnn(0), "a frame has at least one channel, got in_channels=0"),
         (lambda: zoo.stau(tau=0), "tau must be at least 1 .* got 0"),

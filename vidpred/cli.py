@@ -66,7 +66,8 @@ vidpred.models.Predictor.from_pretrained(DIR) loads: DIR/config.json and DIR/mod
   --model.SETTING VALUE      as in training; vidpred import --model NAME --help lists them
 
 A checkpoint of a run knows its settings. Others are refused when the shapes of their weights do not
-fit the settings; what no shape shows (tau, theta, gamma, recall, forget_bias) is yours to know.
+fit the settings; what no shape shows (tau, theta, gamma, recall, forget_bias,
+strides, depth) is yours to know.
 
   vidpred import stau.pth --model stau --model.norm layer --model.size '[64,64]' --out DIR
   vidpred import RUN/checkpoints/last.ckpt --out DIR"""

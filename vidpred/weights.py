@@ -60,7 +60,8 @@ def read(path: str | Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types for a file that is cut, foreign, unsafe
         raise ValueError(
-            f"{path} is damaged or no checkpoint: torch.load(weights_only=True) cannot read it"
+            f"{path} is damaged or no checkpoint: torch.load(weights_only=True) cannot read it; "
+            "if it holds more than tensors, write its state_dict to a file of its own"
         ) from error
 
 
@@ -87,10 +88,14 @@ def fitting(module: nn.Module, content: Any) -> dict[str, Tensor]:
 
 def _unwrap(content: Any) -> dict[str, Tensor]:
     """The plain state dict inside a checkpoint of Lightning, OpenSTL or the authors' code."""
-    for key in ("state_dict", "net_param"):
+    for key in ("state_dict", "net_param", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict):
         raise ValueError(f"a weights file holds a dict of tensors, got {type(content).__name__}")
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
-    return {re.sub(r"^((module|model|predictor)\.)+", "", k): v for k, v in tensors.items()}
+    tensors = {str(name): x for name, x in content.items() if isinstance(x, Tensor)}
+    if not tensors:
+        found = ", ".join(sorted(map(str, content))[:5]) or "nothing"
+        raise ValueError(f"there are no weights in the file: expected tensors by name, got {found}")
+    prefix = re.compile(r"^((module|model|predictor|_orig_mod)\.)+")
+    return {prefix.sub("", name): tensor for name, tensor in tensors.items()}

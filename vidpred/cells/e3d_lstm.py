@@ -30,16 +30,17 @@ class E3DLSTMCell(Cell[ZigzagFlow, E3DLSTMState]):
 
     .. math::
         i, r &= \sigma(W_x * x + W_h * h) \qquad g = \tanh(W_x * x + W_h * h) \\
-        c' &= i \odot g + LN(c + softmax(r \cdot [c_{t-\tau}, ..., c]^T) [c_{t-\tau}, ..., c]) \\
+        c' &= i \odot g + LN(c + softmax(r \cdot [c_{t-\tau}, ..., c_{t-1}]^T)
+            [c_{t-\tau}, ..., c_{t-1}]) \\
         i', f' &= \sigma(W'_x * x + W_m * m) \qquad g' = \tanh(W'_x * x + W_m * m) \\
         m' &= f' \odot m + i' \odot g' \\
         o &= \sigma(W_{xo} * x + W_{ho} * h + W_{co} * [c', m']) \\
         h' &= o \odot \tanh(W_{1 \times 1 \times 1} * [c', m'])
 
     All maps are volumes, all convolutions 3D; in the attention every place of ``r`` is a query for
-    every place of the past memories. ``b`` is added in the forget gate; each :math:`W * \cdot` but
-    the 1x1x1 is followed by the norm. Stays: ``h``, the past ``tau`` of ``c``. Rises: ``h', m'``.
-    Wiring: :class:`~vidpred.cells.WindowedZigzag`.
+    every place of the past memories, and :math:`c = c_{t-1}`. ``b`` is added in the forget gate
+    :math:`f'`; each :math:`W * \cdot` but the 1x1x1 is followed by the norm. Stays: ``h``, the past
+    ``tau`` of ``c``. Rises: ``h', m'``. Wiring: :class:`~vidpred.cells.WindowedZigzag`.
 
     Args:
         in_channels: Channels of the volume arriving from below.

@@ -117,6 +117,8 @@ class EncoderForecaster(FreeRunning[EncoderForecasterState]):
     ) -> None:
         super().__init__()
         widths = [cell.hidden_channels for cell in encoder]
+        if any(stride < 1 for stride in strides):
+            raise ValueError(f"strides must be at least 1, got {tuple(strides)}")
         levels = list(zip(widths[:-1], widths[1:], strides, strict=True))
         self.encoder = nn.ModuleList(encoder)
         self.forecaster = nn.ModuleList(forecaster)

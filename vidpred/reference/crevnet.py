@@ -41,7 +41,7 @@ def gather(reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
             layer = int(block[2]) + (2 if block[1] == "0" else 0)
             place = f"cell_list.{block[1]}.{_LAYERS.get(layer, layer)}."
             gathered[place + name[block.end() :]] = weight
-            if weight.dim() > 1:
+            if name.endswith("weight") and weight.dim() > 1:
                 gathered[f"{place}bias"] = weight.new_zeros(len(weight))
         elif unit:
             for ours, (first, *others) in _GATES.items():

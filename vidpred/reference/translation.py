@@ -88,8 +88,8 @@ def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, T
     """
     places = _places(module)
     # Of a weight that is missing or misshaped, which the check below lists.
-    with contextlib.suppress(LookupError, RuntimeError, ValueError):
-        for family in (crevnet, mim, phydnet, trajgru):
+    for family in (crevnet, mim, phydnet, trajgru):
+        with contextlib.suppress(LookupError, RuntimeError, TypeError, ValueError):
             reference = family.gather(reference)
     names = {name: _reference_name(name, places) for name in module.state_dict()}
     ours = {name: reference[theirs] for name, theirs in names.items() if theirs in reference}
