@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -29,7 +30,12 @@ from vidpred.models import zoo
 from vidpred.tasks import ForecastTask
 
 CONTEXT = 10
-MODELS = [name for name in zoo.__all__ if name != "stacked"]  # `stacked` takes a cell first
+MODELS = [  # those of a given width: not those that take a cell, nor CrevNet, whose frames set it
+    name
+    for name in zoo.__all__
+    if "cell" not in (settings := inspect.signature(getattr(zoo, name)).parameters)
+    and "hidden_channels" in settings
+]
 Step = Callable[[], None]
 
 
