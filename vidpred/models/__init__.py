@@ -9,6 +9,7 @@ from vidpred.models.autoencoder import (
     PatchDecoder,
     PatchEncoder,
 )
+from vidpred.models.clip import ClipPredictor, ClipState
 from vidpred.models.crevnet import IRevNetBlock, LatestFrame, TwoWay
 from vidpred.models.encoder_forecaster import (
     EncoderForecaster,
@@ -16,14 +17,17 @@ from vidpred.models.encoder_forecaster import (
     StridedDecoder,
     StridedEncoder,
 )
+from vidpred.models.free_running import FreeRunningPredictor
 from vidpred.models.frnn import TanhEncoder, TiedDecoder
 from vidpred.models.iprnn import MergedStack
 from vidpred.models.phydnet import Branch, Parallel, PhyDNetDecoder, PhyDNetEncoder
-from vidpred.models.predictor import FreeRunningPredictor, Predictor
+from vidpred.models.predictor import Predictor
 from vidpred.models.strpm import DomainDecoder, DomainEncoder, DomainZigzag
 
 __all__ = [
     "Branch",
+    "ClipPredictor",
+    "ClipState",
     "ConvDecoder",
     "ConvEncoder",
     "Decoder",

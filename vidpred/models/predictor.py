@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._pytree import tree_map
 
-from vidpred.cells.base import Cell, FreeRunning, to_channels_last
+from vidpred.cells.base import Cell, to_channels_last
 from vidpred.models import pretrained
 from vidpred.models.autoencoder import Decoder, Encoder
 
@@ -29,6 +27,7 @@ class Predictor(nn.Module):
         decoder: The core's feature map back to frames.
 
     Attributes:
+        in_channels: Channels of a frame.
         stride: What the sides of frames are padded to multiples of.
         recipe: The function of ``vidpred.models.zoo`` that made the predictor, and its arguments,
             in the form that they have in a YAML file; ``None`` for a predictor of other origin.
@@ -46,6 +45,7 @@ class Predictor(nn.Module):
         self.encoder = encoder
         self.core = core
         self.decoder = decoder
+        self.in_channels = encoder.in_channels
         self.stride = encoder.stride
         self.recipe: dict[str, Any] | None = None
         to_channels_last(self)
@@ -182,7 +182,7 @@ class Predictor(nn.Module):
         return pretrained.load(source, revision)
 
     def _check(self, frames: Tensor) -> None:
-        check_frames(frames, self.encoder.in_channels)
+        check_frames(frames, self.in_channels)
         weights = next(self.parameters(), frames).dtype
         if frames.dtype != weights and not torch.is_autocast_enabled(frames.device.type):
             raise ValueError(
@@ -233,45 +233,6 @@ class Predictor(nn.Module):
     def _decode(self, top: Tensor, features: Sequence[Tensor], size: torch.Size) -> Tensor:
         frame = self.decoder(top, features).to(top.dtype)
         return frame[..., : size[0], : size[1]]
-
-
-class FreeRunningPredictor(Predictor):
-    """A predictor that does not encode its own predictions: past the known frames its core runs on.
-
-    While the known frames come in, nothing but what is asked for is forecast; after them nothing is
-    encoded. A frame that is not known is not observed at all.
-
-    Args:
-        encoder: Frames to feature maps.
-        core: A cell that observes and forecasts.
-        decoder: The core's feature map back to frames; without recall.
-
-    Example:
-        >>> import torch
-        >>> from vidpred.models import zoo
-        >>> predictor = zoo.trajgru(hidden_channels=8)
-        >>> frame = torch.rand(2, 1, 32, 32)
-        >>> prediction, state = predictor.step(frame, predictor.init_state(frame))
-        >>> prediction, state = predictor.step(prediction, state, known=False)
-    """
-
-    core: FreeRunning[Any]
-
-    def __init__(self, encoder: Encoder, core: FreeRunning[Any], decoder: Decoder) -> None:
-        super().__init__(encoder, core, decoder)
-        self.stride = encoder.stride * core.stride
-
-    def _observe(self, frame: Tensor, known: bool | Tensor, state: Any) -> tuple[None, Any]:
-        if known is False:
-            return None, state
-        observed = self.core.observe(self._encode(frame)[-1], state)
-        if known is not True:
-            observed = tree_map(partial(choose, known), observed, state)
-        return None, observed
-
-    def _predict(self, seen: None, state: Any, size: torch.Size) -> tuple[Tensor, Any]:
-        top, state = self.core.forecast(state)
-        return self._decode(top, [], size), state
 
 
 def choose(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:

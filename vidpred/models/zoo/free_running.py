@@ -10,8 +10,8 @@ from torch import nn
 
 from vidpred.cells import Cell, DGRUCell, Fold, TrajGRUCell
 from vidpred.models.encoder_forecaster import EncoderForecaster, StridedDecoder, StridedEncoder
+from vidpred.models.free_running import FreeRunningPredictor
 from vidpred.models.frnn import TanhEncoder, TiedDecoder
-from vidpred.models.predictor import FreeRunningPredictor
 from vidpred.models.pretrained import recorded
 
 

@@ -1,0 +1,67 @@
+"""The predictor of encoders that see a clip: the last frames at once."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vidpred.cells.base import Cell
+from vidpred.models.autoencoder import Decoder, Encoder
+from vidpred.models.predictor import Predictor
+
+
+class ClipState(NamedTuple):
+    """What stays of a predictor of clips: the frames before the next one, and the core's state."""
+
+    frames: tuple[Tensor, ...]
+    core: Any
+
+
+class ClipPredictor(Predictor):
+    """A predictor whose encoder sees the last frames at once, side by side in the channels.
+
+    Frames before the first one are zero.
+
+    Args:
+        encoder: Clips to feature maps; its channels are those of a clip, oldest frame first.
+        core: A cell, usually a wiring of cells, for the coarsest of these feature maps.
+        decoder: The core's feature map back to frames.
+        length: How many frames make a clip.
+
+    Raises:
+        ValueError: ``length`` is below 1 or does not divide the encoder's channels.
+
+    Example:
+        >>> import torch
+        >>> from vidpred.cells import ConvGRUCell
+        >>> from vidpred.models import PatchDecoder, PatchEncoder
+        >>> core, decoder = ConvGRUCell(2 * 16, 8), PatchDecoder(8, 1, patch=4)
+        >>> predictor = ClipPredictor(PatchEncoder(2 * 1, patch=4), core, decoder, length=2)
+        >>> predictor(torch.rand(1, 4, 1, 30, 20), horizon=3).shape
+        torch.Size([1, 3, 1, 30, 20])
+    """
+
+    def __init__(
+        self, encoder: Encoder, core: Cell[Tensor, Any], decoder: Decoder, length: int = 2
+    ) -> None:
+        super().__init__(encoder, core, decoder)
+        if length < 1 or encoder.in_channels % length:
+            raise ValueError(
+                f"an encoder of {encoder.in_channels} channels cannot see clips of {length} "
+                "frame(s): its in_channels must be length times those of a frame"
+            )
+        self.length = length
+        self.in_channels = encoder.in_channels // length
+
+    def init_state(self, frame: Tensor) -> ClipState:
+        frames = tuple(torch.zeros_like(frame) for _ in range(self.length - 1))
+        return ClipState(frames, super().init_state(frame))
+
+    def _observe(
+        self, frame: Tensor, known: bool | Tensor, state: ClipState
+    ) -> tuple[Any, ClipState]:
+        clip = (*state.frames, frame)
+        seen, core = super()._observe(torch.cat(clip, dim=1), known, state.core)
+        return seen, ClipState(clip[1:], core)
