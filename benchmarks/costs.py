@@ -85,7 +85,7 @@ TABLES = (
                 "MotionLSTMCell",
                 1.16,
                 296.96,
-                "here with its host, an ST-LSTM of 1.57; the paper does not say with which",
+                "1.16 is for no host that the paper names; ours is with an ST-LSTM, itself 1.57",
             ),
             Printed("RPM (CrevNet)", "ReversiblePMCell", 1.77, 453.12, _PLANAR),
             Printed("MAU", "MAUCell", 0.78, 265.37, _ATTENTION),

@@ -163,11 +163,11 @@ BAD = {
     "run of another": (("run.ckpt", "--model", "mau"), "run.ckpt is of stau, not of mau"),
     "shapes": (
         ("good.pt", "--model", "stau", "--model.hidden_channels=4", "--model.layers=1"),
-        r"another model; 16 unknown: core\.stack\.cells\.1\.conv_s\.0\.bias, .*next\.1\.weight$",
+        r"other settings; 16 unknown: core\.stack\.cells\.1\.conv_s\.0\.bias, .*next\.1\.weight$",
     ),
     "names": (
         ("good.pt", "--model", "mau", *SMALL),
-        r"another model; \d+ missing: core\.cells\.0\.conv_s\.0\.bias, .*; \d+ unknown: core\.st",
+        r"other settings; \d+ missing: core\.cells\.0\.conv_s\.0\.bias, .*; \d+ unknown: core\.st",
     ),
 }
 

@@ -152,7 +152,7 @@ def test_weights_for_other_colours_are_refused() -> None:
         for name, weight in grey.state_dict().items()
     }
     grey.load_state_dict(translate(grey, theirs))
-    with pytest.raises(ValueError, match="weights of another model"):
+    with pytest.raises(ValueError, match="weights are of another model"):
         translate(coloured, theirs)
 
 

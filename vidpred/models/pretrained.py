@@ -164,7 +164,9 @@ def check(module: nn.Module, state: Mapping[str, Tensor]) -> None:
         lists = (
             f"{len(names)} {kind}: {', '.join(names)}" for kind, names in wrong.items() if names
         )
-        raise ValueError(f"these are the weights of another model; {'; '.join(lists)}")
+        raise ValueError(
+            f"these weights are of another model or of other settings; {'; '.join(lists)}"
+        )
 
 
 def _form(tensor: Tensor) -> str:

@@ -23,6 +23,8 @@ _NAMES = [
     (r"h2f_conv1\.", "flow_h.0."),
     (r"flows_conv\.", "flow.0."),
 ]
+# What the port's highest forecaster holds for an input that it does not have.
+_UNUSED = re.compile(r"^core\.forecaster\.2\.cells\.0\.(conv|flow)_x\.")
 
 
 def gather(reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -33,6 +35,8 @@ def gather(reference: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, weight in reference.items():
         for pattern, replacement in _NAMES:
             name = re.sub(pattern, replacement, name)
+        if _UNUSED.match(name):
+            continue
         if name.endswith("conv_h.0.weight"):
             weight = rearrange(weight, "o (l c) p q -> o (c l) p q", c=len(weight) // 3)
         gathered[name] = weight

@@ -51,10 +51,9 @@ _BETWEEN = {
     GHUCell: "gradient_highway",
 }
 _CELL = r"(?:core\.)*(?:stack\.)?cells\.(\d+)"
-# Weights that the references hold and never use; the last are those of an input that is not there.
+# Weights that the references hold and never use.
 _UNUSED = re.compile(
-    r"^(((cell_list|stlstm_layer_diff)\.\d+\.)?conv_(o|last|sto)|merge|conv_last_sr|k2m"
-    r"|core\.forecaster\.2\.cells\.0\.(conv|flow)_x)\."
+    r"^(((cell_list|stlstm_layer_diff)\.\d+\.)?conv_(o|last|sto)|merge|conv_last_sr|k2m)\."
 )
 # Weights there whose inputs, and whose outputs, are folded patches of a frame.
 _FROM_PATCHES = re.compile(
