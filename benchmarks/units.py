@@ -256,22 +256,49 @@ def same_settings(arguments: argparse.Namespace, path: Path) -> None:
 
 
 def plot(rows: list[dict[str, Any]], curves: dict[str, list[tuple[int, float]]]) -> Figure:
-    """Size against time; for trained units their validation curves too."""
-    figure = Figure(figsize=(11 if curves else 6, 4.5), layout="constrained")
-    axes = figure.subplots(1, 2 if curves else 1, squeeze=False)[0]
-    for row in rows:
-        axes[0].scatter(row["unit M"], row["step s"], label=row["unit"].removesuffix("Cell"))
-    axes[0].set(xlabel="weights of a unit (2^20)", ylabel="training step (s)")
-    axes[0].margins(0.25)
-    axes[0].set_ylim(bottom=0)
-    axes[0].legend()
-    for unit, points in curves.items():
-        axes[1].plot(*zip(*points, strict=True), label=unit.removesuffix("Cell"))
+    """Size against time; of trained units scores, time and validation curves instead."""
     if curves:
-        axes[1].set(xlabel="step", ylabel="validation MSE, sum over a frame", yscale="log")
-        axes[1].yaxis.set_major_formatter("{x:.0f}")
-        axes[1].yaxis.set_minor_formatter("{x:.0f}")
+        return plot_trained(rows, curves)
+    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for row in rows:
+        axes.scatter(row["unit M"], row["step s"], label=short(row))
+    axes.set(xlabel="weights of a unit (2^20)", ylabel="training step (s)")
+    axes.margins(0.25)
+    axes.set_ylim(bottom=0)
+    axes.legend()
     return figure
+
+
+def plot_trained(rows: list[dict[str, Any]], curves: dict[str, list[tuple[int, float]]]) -> Figure:
+    rows = sorted(rows, key=lambda row: row["MSE"], reverse=True)  # the best on top
+    colours = {row["unit"]: f"C{i % 10}" for i, row in enumerate(reversed(rows))}
+    figure = Figure(figsize=(13, 2.5 + 0.22 * len(rows)), layout="constrained")
+    *bars, right = figure.subplots(1, 4, width_ratios=[1, 1, 1, 1.6])
+    columns = {"MSE": "MSE, sum over a frame", "SSIM": "SSIM", "step s": "training step (s)"}
+    for axes, (column, label) in zip(bars, columns.items(), strict=True):
+        drawn = axes.barh(
+            [short(row) for row in rows],
+            [row[column] for row in rows],
+            color=[colours[row["unit"]] for row in rows],
+        )
+        axes.bar_label(drawn, fmt="%.3g", padding=2, fontsize=8)
+        axes.margins(x=0.2)
+        axes.set_xlabel(label)
+        axes.set_yticks(range(len(rows)), [short(row) for row in rows] if axes is bars[0] else [])
+    for i, row in enumerate(reversed(rows)):
+        steps, errors = zip(*curves[row["unit"]], strict=True)
+        style = ["-", "--", ":"][i // 10 % 3]  # ten colours, and again in another style
+        right.plot(steps, errors, style, color=colours[row["unit"]], label=short(row))
+    right.set(xlabel="step", ylabel="validation MSE, sum over a frame", yscale="log")
+    right.yaxis.set_major_formatter("{x:.0f}")
+    right.yaxis.set_minor_formatter("{x:.0f}")
+    right.legend(fontsize=7, ncols=2)
+    return figure
+
+
+def short(row: dict[str, Any]) -> str:
+    return str(row["unit"]).removesuffix("Cell")
 
 
 if __name__ == "__main__":
