@@ -234,11 +234,11 @@ def test_recall_shows_the_decoder_the_encoder_s_features() -> None:
         assert not torch.allclose(plain(frames, 1), recalling(frames, 1))
         # The finest feature map is recalled at the end: one pixel of it moves its own pixel.
         frame = frames[:, -1]
-        features = recalling.encoder(frame)
-        top = torch.zeros_like(features[-1])
-        with_all = recalling.decoder(top, features)
-        features[0][..., 3, 5] += 1.0
-        moved = (recalling.decoder(top, features) - with_all).abs().amax(dim=(0, 1))
+        *finer, coarsest = recalling.encoder(frame)
+        top = torch.zeros_like(coarsest)
+        with_all = recalling.decoder(top, finer)
+        finer[0][..., 3, 5] += 1.0
+        moved = (recalling.decoder(top, finer) - with_all).abs().amax(dim=(0, 1))
     assert moved.nonzero().tolist() == [[3, 5]]
 
 

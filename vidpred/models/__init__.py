@@ -11,6 +11,7 @@ from vidpred.models.autoencoder import (
 )
 from vidpred.models.clip import ClipPredictor, ClipState
 from vidpred.models.crevnet import IRevNetBlock, LatestFrame, TwoWay
+from vidpred.models.domains import DomainEncoder, MergedDecoder
 from vidpred.models.encoder_forecaster import (
     EncoderForecaster,
     EncoderForecasterState,
@@ -22,7 +23,7 @@ from vidpred.models.frnn import TanhEncoder, TiedDecoder
 from vidpred.models.iprnn import MergedStack
 from vidpred.models.phydnet import Branch, Parallel, PhyDNetDecoder, PhyDNetEncoder
 from vidpred.models.predictor import Predictor
-from vidpred.models.strpm import DomainDecoder, DomainEncoder, DomainZigzag
+from vidpred.models.strpm import DomainDecoder, DomainZigzag
 
 __all__ = [
     "Branch",
@@ -40,6 +41,7 @@ __all__ = [
     "FreeRunningPredictor",
     "IRevNetBlock",
     "LatestFrame",
+    "MergedDecoder",
     "MergedStack",
     "Parallel",
     "PatchDecoder",

@@ -27,7 +27,7 @@ class Encoder(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def forward(self, frames: Tensor) -> list[Tensor]:
-        """``(N, C, H, W)`` to a list of feature maps, finest first."""
+        """``(N, C, H, W)`` to feature maps, finest first: those to be recalled, then the core's."""
 
 
 class Decoder(nn.Module, abc.ABC):
@@ -42,7 +42,7 @@ class Decoder(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def forward(self, x: Tensor, features: Sequence[Tensor]) -> Tensor:
-        """The core's ``(N, K, h, w)`` and the encoder's feature maps to ``(N, C, H, W)``."""
+        """The core's ``(N, K, h, w)`` and the encoder's finer maps to ``(N, C, H, W)``."""
 
 
 class ConvEncoder(Encoder):
@@ -81,7 +81,8 @@ class ConvEncoder(Encoder):
     def forward(self, frames: Tensor) -> list[Tensor]:
         # A grey frame is in both layouts at once, and a convolution would take it for contiguous:
         # only the strides of a copy tell that its output, the widest map, is to be channels-last.
-        frames = frames.clone(memory_format=torch.channels_last)
+        grey = self.in_channels == 1
+        frames = frames.to(frames.dtype, copy=grey, memory_format=torch.channels_last)
         features = []
         for conv in self.convs:
             frames = F.leaky_relu(conv(frames), self.slope, inplace=True)
@@ -100,7 +101,8 @@ class ConvDecoder(Decoder):
         out_channels: Channels of a frame.
         upsamplings: How often the sides are doubled.
         recall: Weight of the encoder's feature map of the same size, added after each transposed
-            convolution (skip connection); 0 for none.
+            convolution (skip connection), after the last if the encoder gives one of that size; 0
+            for none.
         slope: Of the LeakyReLU below zero; 0 makes it a ReLU.
     """
 
@@ -124,22 +126,42 @@ class ConvDecoder(Decoder):
         self.to_frame = nn.Conv2d(widths[-1], out_channels, 1)
 
     def forward(self, x: Tensor, features: Sequence[Tensor]) -> Tensor:
-        if not self.convs:
-            return self.to_frame(x)
+        frame = upsample(self.rise(x, features), *self.tail())
+        if self.recall and len(features) == len(self.convs) > 0:
+            frame = frame + F.conv2d(features[0], self.recall * self.to_frame.weight)
+        return frame
+
+    def rise(self, x: Tensor, features: Sequence[Tensor]) -> Tensor:
+        """All transposed convolutions but the last: the rest is linear."""
         for i, conv in enumerate(self.convs[:-1]):
             x = F.leaky_relu(conv(x), self.slope, inplace=True)
             if self.recall:
-                x = x.add(features[-2 - i], alpha=self.recall)
-        # Nothing non-linear stands between the last two convolutions: their product gives the same
-        # frame without the widest feature map of the model, in time and in memory.
+                x = x.add(features[-1 - i], alpha=self.recall)
+        return x
+
+    def tail(self, merge: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Kernel and bias of what follows, in one, for :func:`upsample`.
+
+        Nothing non-linear stands between the last two convolutions: their product gives the same
+        frame without the widest feature map of the model, in time and in memory.
+
+        Args:
+            merge: A matrix that is to be applied to each pixel of the frame after them.
+        """
+        weight, bias = self.to_frame.weight[:, :, 0, 0], cast(Tensor, self.to_frame.bias)
+        if merge is not None:
+            weight, bias = merge @ weight, merge @ bias
+        if not self.convs:
+            return weight.t()[..., None, None], bias
         last = cast(nn.ConvTranspose2d, self.convs[-1])
-        mix = self.to_frame.weight[:, :, 0, 0]
-        kernel = torch.einsum("iokl,co->ickl", last.weight, mix)
-        bias = torch.mv(mix, cast(Tensor, last.bias)) + cast(Tensor, self.to_frame.bias)
-        frame = F.conv_transpose2d(x, kernel, bias, stride=2, padding=1, output_padding=1)
-        if self.recall:
-            frame = frame + F.conv2d(features[0], self.recall * self.to_frame.weight)
-        return frame
+        kernel = torch.einsum("iokl,co->ickl", last.weight, weight)
+        return kernel, weight @ cast(Tensor, last.bias) + bias
+
+
+def upsample(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+    """Double the sides by a 3x3 transposed convolution; a 1x1 kernel keeps them."""
+    half = kernel.shape[-1] // 2
+    return F.conv_transpose2d(x, kernel, bias, 1 + half, half, half)
 
 
 class PatchEncoder(Encoder):

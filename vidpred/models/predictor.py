@@ -213,14 +213,14 @@ class Predictor(nn.Module):
 
     def _observe(self, frame: Tensor, known: bool | Tensor, state: Any) -> tuple[Any, Any]:
         """Take in a frame: what is to be decoded, and the new state."""
-        features = self._encode(frame)
-        top, state = self.core(features[-1], state)
-        return (top, features), state
+        *finer, coarsest = self._encode(frame)
+        top, state = self.core(coarsest, state)
+        return (top, finer), state
 
     def _predict(self, seen: Any, state: Any, size: torch.Size) -> tuple[Tensor, Any]:
         """Predict the next frame from what :meth:`_observe` returned."""
-        top, features = seen
-        return self._decode(top, features, size), state
+        top, finer = seen
+        return self._decode(top, finer, size), state
 
     def _encode(self, frames: Tensor) -> list[Tensor]:
         bottom, right = (-side % self.stride for side in frames.shape[-2:])
@@ -230,8 +230,8 @@ class Predictor(nn.Module):
         # Under autocast the encoder returns bfloat16; the recurrence runs in the frames' dtype.
         return [*finer, coarsest.to(frames.dtype, memory_format=torch.channels_last)]
 
-    def _decode(self, top: Tensor, features: Sequence[Tensor], size: torch.Size) -> Tensor:
-        frame = self.decoder(top, features).to(top.dtype)
+    def _decode(self, top: Tensor, finer: Sequence[Tensor], size: torch.Size) -> Tensor:
+        frame = self.decoder(top, finer).to(top.dtype)
         return frame[..., : size[0], : size[1]]
 
 

@@ -6,9 +6,10 @@ from functools import partial
 
 from vidpred.cells import RPMCell
 from vidpred.cells.base import Norm
+from vidpred.models.domains import DomainEncoder
 from vidpred.models.predictor import Predictor
 from vidpred.models.pretrained import recorded
-from vidpred.models.strpm import DomainDecoder, DomainEncoder, DomainZigzag
+from vidpred.models.strpm import DomainDecoder, DomainZigzag
 from vidpred.models.zoo.common import Size, feature_size, stack_of
 
 
@@ -59,7 +60,7 @@ def strpm(
         size=feature_size(size, patch * 2**downsamplings),
     )
     return Predictor(
-        DomainEncoder(in_channels, hidden_channels, downsamplings, patch),
+        DomainEncoder(in_channels, hidden_channels, downsamplings, patch, "tso", slope=0.0),
         DomainZigzag(stack_of(cell, 3 * hidden_channels, hidden_channels, layers)),
         DomainDecoder(hidden_channels, in_channels, downsamplings, patch),
     )

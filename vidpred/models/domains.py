@@ -1,0 +1,132 @@
+"""Encoders and decoders by domain: what changes in time and what is seen in space, each its own.
+
+On the way through the predictor the domains' feature maps lie side by side in the channels, always
+in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vidpred.models.autoencoder import (
+    ConvDecoder,
+    ConvEncoder,
+    Decoder,
+    Encoder,
+    PatchEncoder,
+    upsample,
+)
+
+
+class DomainEncoder(Encoder):
+    """A :class:`ConvEncoder` for each domain, on the frame's folded patches.
+
+    The maps that can be recalled are those between the finest and the coarsest: of each size one by
+    domain, the domains in turn. The finest is the widest map of the model, and not kept.
+
+    Args:
+        in_channels: Channels of a frame, or of a clip: its frames side by side.
+        hidden_channels: Channels of a domain's feature maps.
+        downsamplings: How often the sides of the folded frame are halved.
+        patch: Side of the squares that are folded into channels, in pixels.
+        domains: Their names, in order.
+        slope: Of the LeakyReLU below zero; 0 makes it a ReLU.
+
+    Example:
+        >>> import torch
+        >>> encoder = DomainEncoder(1, 8, 2, patch=2, domains=("t", "s"))
+        >>> [tuple(f.shape) for f in encoder(torch.zeros(2, 1, 32, 24))]
+        [(2, 8, 8, 6), (2, 8, 8, 6), (2, 16, 4, 3)]
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        downsamplings: int,
+        patch: int,
+        domains: Sequence[str],
+        slope: float = 0.2,
+    ) -> None:
+        super().__init__()
+        self.fold = PatchEncoder(in_channels, patch)
+        folded = in_channels * patch**2
+        self.domains = nn.ModuleDict(
+            {name: ConvEncoder(folded, hidden_channels, downsamplings, slope) for name in domains}
+        )
+        self.in_channels = in_channels
+        self.stride = patch * 2**downsamplings
+        self.patch = patch
+
+    def forward(self, frames: Tensor) -> list[Tensor]:
+        folded = self.fold(frames)[0].contiguous(memory_format=torch.channels_last)
+        sizes = zip(*(encode(folded) for encode in self.domains.values()), strict=True)
+        *finer, coarsest = sizes
+        return [*(x for maps in finer[1:] for x in maps), torch.cat(coarsest, dim=1)]
+
+
+class MergedDecoder(Decoder):
+    r"""A :class:`ConvDecoder` for each domain, then :math:`W_{1 \times 1} * [...]` and unfolding.
+
+    Each recalls, by size, the maps of the encoder of the domain at the other end of the order: that
+    is the form of STIP's code.
+
+    Args:
+        in_channels: Channels of a domain's feature map, as it comes from the core.
+        hidden_channels: Channels of a domain's later feature maps.
+        out_channels: Channels of a frame.
+        upsamplings: How often the sides are doubled before the unfolding.
+        patch: Side of the squares that are unfolded, in pixels.
+        domains: Their names, in order.
+        recall: Weight of the encoders' feature maps; 0 for none.
+        slope: Of the LeakyReLU below zero; 0 makes it a ReLU.
+
+    Example:
+        >>> import torch
+        >>> decoder = MergedDecoder(8, 8, 1, 2, patch=2, domains=("t", "s"))
+        >>> decoder(torch.zeros(2, 16, 4, 3), []).shape
+        torch.Size([2, 1, 32, 24])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        out_channels: int,
+        upsamplings: int,
+        patch: int,
+        domains: Sequence[str],
+        recall: float = 0.0,
+        slope: float = 0.2,
+    ) -> None:
+        super().__init__()
+        self.recall = recall
+        self.patch = patch
+        folded = out_channels * patch**2
+        sizes = in_channels, hidden_channels, folded, upsamplings
+        self.domains = nn.ModuleDict({name: ConvDecoder(*sizes, recall, slope) for name in domains})
+        self.merge = nn.Conv2d(len(domains) * folded, folded, 1)
+
+    def forward(self, x: Tensor, features: Sequence[Tensor]) -> Tensor:
+        maps = x.chunk(len(self.domains), dim=1)
+        return F.pixel_shuffle(self.merged(maps, features), self.patch)
+
+    def merged(self, maps: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:
+        """The folded frame, from one feature map for each domain."""
+        # The domains' last layers and the merge are linear: their product makes the frame at once,
+        # without the widest maps of the model.
+        bias = cast(Tensor, self.merge.bias)
+        shares = self.merge.weight[:, :, 0, 0].chunk(len(maps), dim=1)
+        risen, kernels = [], []
+        decoders = cast(Iterable[ConvDecoder], self.domains.values())
+        for i, (decoder, x, share) in enumerate(zip(decoders, maps, shares, strict=False)):
+            risen.append(decoder.rise(x, features[len(maps) - 1 - i :: len(maps)]))
+            kernel, shift = decoder.tail(share)
+            kernels.append(kernel)
+            bias = bias + shift
+        return upsample(torch.cat(risen, dim=1), torch.cat(kernels), bias)
