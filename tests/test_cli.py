@@ -80,10 +80,11 @@ def test_examples_run(file, tmp_path):
 
 
 def test_examples_differ_in_the_predictor_and_its_sampling_alone():
-    contents = [yaml.safe_load(file.read_text()) for file in EXAMPLES]
     names = {"stgru", *zoo.__all__} - {"stacked", "encoder_forecaster"}  # which take any unit
     assert names <= {file.stem for file in EXAMPLES}
-    for file, content in zip(EXAMPLES, contents, strict=True):
+    files = [file for file in EXAMPLES if file.parent.name == "moving_mnist"]
+    contents = [yaml.safe_load(file.read_text()) for file in files]
+    for file, content in zip(files, contents, strict=True):
         del content["model"]["init_args"]["predictor"]
         sampling = content["model"]["init_args"].pop("sampling")["class_path"].split(".")[-1]
         assert sampling.startswith("Reverse") == (file.stem == "predrnnv2")

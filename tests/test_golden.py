@@ -378,6 +378,25 @@ def model_stau(golden: Golden) -> None:
     conv_model(golden, zoo.stau, "theta")
 
 
+def model_stip(golden: Golden) -> None:
+    frames, meta = golden.inputs["frames"], golden.meta
+    model = golden.build(
+        zoo.stip,
+        frames.shape[2],
+        meta["hidden"],
+        meta["layers"],
+        meta["downsamplings"],
+        patch=meta["patch"],
+        length=meta["clip_length"],
+        recall=meta["recall_weight"],
+        **layer_norm(golden, frames.shape[-2:]),
+    )
+    steps = frames.shape[1] - 1
+    known = steps if meta["feedback"] == "forced" else meta["input_length"]
+    keep = (torch.arange(steps) < known).expand(len(frames), -1)
+    golden.expect(frames=model.rollout(frames, keep))
+
+
 def model_strpm(golden: Golden) -> None:
     frames = golden.inputs["frames"]
     model = golden.build(
@@ -439,6 +458,7 @@ CHECKS = {
         model_predrnnv2,
         model_stam,
         model_stau,
+        model_stip,
         model_strpm,
         model_trajgru,
     )

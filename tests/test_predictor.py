@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from vidpred.cells import ConvGRUCell, STGRUCell, total_penalty
 from vidpred.cells.base import is_channels_last
-from vidpred.models import FreeRunningPredictor, Predictor, zoo
+from vidpred.models import ClipState, FreeRunningPredictor, Predictor, zoo
 
 CHANNELS = 2
 MODELS: dict[str, Callable[[], Predictor]] = {
@@ -28,6 +28,9 @@ MODELS: dict[str, Callable[[], Predictor]] = {
     "predrnnv2": lambda: zoo.predrnnv2(CHANNELS, 4, 2, kernel_size=3),
     "motionrnn": lambda: zoo.motionrnn(CHANNELS, 4, 2, kernel_size=3),
     "strpm": lambda: zoo.strpm(CHANNELS, 4, 2, 1, kernel_size=3, patch=2, tau=2),
+    "stip": lambda: zoo.stip(CHANNELS, 4, 2, 1, kernel_size=3),
+    "stip-one-domain": lambda: zoo.stip(CHANNELS, 4, 2, 2, patch=1, length=3, separate=False),
+    "stip-convgru": lambda: zoo.stip(CHANNELS, 4, 2, 2, patch=1, cell=ConvGRUCell),
     "e3d_lstm": lambda: zoo.e3d_lstm(CHANNELS, 4, 2, kernel_size=3, tau=2),
     "stam": lambda: zoo.stam(CHANNELS, 4, 2, tau=2),
     "crevnet": lambda: zoo.crevnet(CHANNELS, 2, blocks=(1, 1)),
@@ -303,7 +306,9 @@ def test_weights_and_feature_maps_are_channels_last(name: str) -> None:
         predicted = model(frames, 3)
         _, states = stream(model, frames[:1], keep_first(1, 4, context=2))
         assert decoded
-        assert all(is_channels_last(tensor) for tensor in [*decoded, *tree_leaves(states)])
+        # A clip's frames stay as they came.
+        maps = [state.core if isinstance(state, ClipState) else state for state in states]
+        assert all(is_channels_last(tensor) for tensor in [*decoded, *tree_leaves(maps)])
         # In whatever layout the frames come.
         other = frames.permute(1, 0, 3, 4, 2).contiguous().permute(1, 0, 4, 2, 3)
         close(model(other, 3), predicted)

@@ -38,7 +38,7 @@ def small(name: str = "stau", **options: Any) -> Predictor:
 
 def forecast(model: Predictor) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    frames = torch.rand(2, 3, model.encoder.in_channels, 16, 16, generator=generator)
+    frames = torch.rand(2, 3, model.in_channels, 16, 16, generator=generator)
     with torch.no_grad():
         return model(frames.to(next(model.parameters()).dtype), horizon=2)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from einops import rearrange
+from torch.nn.functional import conv2d, conv3d, leaky_relu
 
 from vidpred import weights
 from vidpred.cells import ConvLSTMCell
@@ -142,6 +143,51 @@ def test_colour_patches_of_strpm_are_reordered() -> None:
     torch.testing.assert_close(
         model.decoder(torch.cat(features, dim=1), []),
         rearrange(unfolded, "b (p q c) h w -> b c (h p) (w q)", p=p, q=p),
+    )
+
+
+def test_colour_patches_of_stip_s_clips_are_reordered() -> None:
+    p, colours, hidden = 2, 3, 4
+    model = zoo.stip(colours, hidden, layers=1, downsamplings=0, patch=p, length=2)
+    folded = p * p * colours
+    theirs = {
+        name.replace("core.stack.cells", "cell_list"): weight
+        for name, weight in model.state_dict().items()
+        if name.startswith("core.stack")
+    }
+    theirs |= {"merge_t.weight": torch.rand(hidden, 2 * hidden, 1, 1)}
+    theirs |= {"merge_t.bias": torch.rand(hidden)}
+    for domain in "ts":
+        theirs |= {
+            f"{domain}_encoder3d.encoder3d_{domain}_conv-1.weight": torch.rand(
+                hidden, folded, 2, 1, 1
+            ),
+            f"{domain}_encoder3d.encoder3d_{domain}_conv-1.bias": torch.rand(hidden),
+            f"{domain}_srcnn.0.weight": torch.rand(folded, hidden, 1, 1),
+            f"{domain}_srcnn.0.bias": torch.rand(folded),
+        }
+    theirs["conv_last_sr.weight"] = torch.rand(folded, 2 * folded, 1, 1)
+    theirs["conv_last_sr.bias"] = torch.rand(folded)
+    model.load_state_dict(translate(model, theirs))
+
+    def weights(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        return theirs[f"{name}.weight"], theirs[f"{name}.bias"]
+
+    clip = torch.rand(2, 2, colours, 8, 6)
+    their_fold = rearrange(clip, "b l c (h p) (w q) -> b (p q c) l h w", p=p, q=p)
+    features = [
+        leaky_relu(conv3d(their_fold, *weights(f"{d}_encoder3d.encoder3d_{d}_conv-1")), 0.2)
+        for d in "ts"
+    ]
+    encoded = torch.cat(features, dim=1).squeeze(2)
+    torch.testing.assert_close(model.encoder(clip.flatten(1, 2))[-1], encoded)
+    # What the core gives of T is decoded by what is named after S.
+    pairs = zip("st", encoded.chunk(2, dim=1), strict=True)
+    domains = [conv2d(x, *weights(f"{d}_srcnn.0")) for d, x in pairs]
+    frame = conv2d(torch.cat(domains, dim=1), *weights("conv_last_sr"))
+    torch.testing.assert_close(
+        model.decoder(encoded, []),
+        rearrange(frame, "b (p q c) h w -> b c (h p) (w q)", p=p, q=p),
     )
 
 

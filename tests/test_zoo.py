@@ -10,6 +10,7 @@ import pytest
 import torch
 from naive.crevnet import crevnet as naive_crevnet
 from naive.iprnn import iprnn as naive_iprnn
+from naive.stip import stip as naive_stip
 from torch import nn
 
 from vidpred import cells
@@ -36,7 +37,13 @@ MODELS: dict[str, Callable[..., Predictor]] = {
     "crevnet": crevnet,
     "convlstm": zoo.convlstm,
     "strpm": zoo.strpm,
+    "stip": zoo.stip,
     "sa_convlstm": zoo.sa_convlstm,
+}
+SETTINGS: dict[str, Callable[..., Predictor]] = {
+    "stip_ucf_sports": zoo.stip_ucf_sports,
+    "stip_human36m": zoo.stip_human36m,
+    "stip_sjtu4k": zoo.stip_sjtu4k,
 }
 FREE_RUNNING: dict[str, Callable[..., Predictor]] = {
     "trajgru": zoo.trajgru,
@@ -176,6 +183,16 @@ def frnn_layers() -> int:
 # Two hats of one gate each, two fusions of three gates each.
 STAU_UNIT = 2 * normed(64, 64, 5) + 2 * normed(64, 3 * 64, 5)
 STGRU_UNIT = 2 * normed(64, 4 * 64, 5)
+
+
+def stip(colours: int, patch: int) -> int:
+    """16 units and, for clips of 2 frames, two encoders, two decoders and the two merges."""
+    folded = colours * patch**2
+    second = conv(folded, 64, 1, bias=False)  # an encoder's weights for the other frame
+    frames = 2 * (frame(64, 4, folded) + second) + conv(2 * folded, folded, 1)
+    return 16 * STGRU_UNIT + conv(2 * 64, 64, 1) + frames
+
+
 TO_PATCHES = conv(128, 16, 1, bias=False)
 PARAMETERS = {
     "stau": 4 * STAU_UNIT + frame(64, 2),
@@ -195,6 +212,10 @@ PARAMETERS = {
     "crevnet": 8 * reversible_pm() + two_way(),
     "convlstm": convlstm(16) + 3 * convlstm(128) + TO_PATCHES,
     "strpm": 16 * rpm() + conv(3 * 128, 128, 1) + 3 * frame(128, 2, 64) + conv(2 * 64, 64, 1),
+    "stip": stip(1, 2),
+    "stip_ucf_sports": stip(3, 2),
+    "stip_human36m": stip(3, 4),
+    "stip_sjtu4k": stip(3, 8),
     "sa_convlstm": sa_convlstm(16) + 3 * sa_convlstm(64) + conv(64, 16, 1, bias=False),
     "trajgru": trajgru_levels(),
     "frnn": frnn_layers(),
@@ -203,10 +224,11 @@ PARAMETERS = {
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_defaults_have_the_papers_size_and_forecast_odd_frames(name: str) -> None:
-    model = {**MODELS, **FREE_RUNNING}[name]()
+    model = {**MODELS, **FREE_RUNNING, **SETTINGS}[name]()
     assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[name]
+    shape = 1, 2, model.in_channels, 9, 7
     with torch.no_grad():
-        assert model(torch.rand(1, 2, 1, 9, 7), horizon=2).shape == (1, 2, 1, 9, 7)
+        assert model(torch.rand(shape), horizon=2).shape == shape
 
 
 def convolution_weights(module: nn.Module) -> int:
@@ -293,6 +315,7 @@ def test_defaults_are_the_papers_settings() -> None:
         "stam": cells.STAMCell,
         "convlstm": cells.ConvLSTMCell,
         "strpm": cells.RPMCell,
+        "stip": cells.STGRUCell,
         "sa_convlstm": cells.SAConvLSTMCell,
     }
     for name, model in made.items():
@@ -302,13 +325,13 @@ def test_defaults_are_the_papers_settings() -> None:
                 for cell in layers(model)
                 if list(cell.children()) and not isinstance(cell, cells.GHUCell)
             ]
-        ) == (16 if name == "strpm" else 4)
+        ) == (16 if name in ("strpm", "stip") else 4)
         kernels = {m.kernel_size for m in layers(model).modules() if isinstance(m, nn.Conv2d)}
         assert kernels <= {(5, 5), (1, 1)} | ({(3, 3)} if name == "motionrnn" else set())
         kernels = {m.kernel_size for m in layers(model).modules() if isinstance(m, nn.Conv3d)}
         assert kernels <= {(3, 3, 3) if name == "stam" else (2, 5, 5), (1, 1, 1)}
         encoder: Any = model.encoder
-        assert encoder.stride == (8 * 4 if name == "strpm" else 4)
+        assert encoder.stride == {"strpm": 8 * 4, "stip": 2 * 16}.get(name, 4)
     for cell in layers(made["stau"]):
         assert (cell.tau, cell.theta, cell.gamma, cell.scaled) == (5, 5, 0.0, True)
     for cell in layers(made["mau"]):
@@ -330,6 +353,7 @@ def test_defaults_are_the_papers_settings() -> None:
         "stam": 0,
         "convlstm": 0,
         "strpm": 0,
+        "stip": 0.1,
         "sa_convlstm": 0,
     }
 
@@ -435,6 +459,24 @@ def test_iprnn_is_its_naive_twin(recall: float) -> None:
             list(frames.unbind(1)),
             horizon=3,
             recall=recall,
+        )
+        predicted = model(frames, horizon=3)
+    torch.testing.assert_close(predicted, torch.stack(expected, dim=1), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("recall", "length"), [(0.0, 2), (0.1, 1), (0.5, 3)])
+def test_stip_is_its_naive_twin(recall: float, length: int) -> None:
+    torch.manual_seed(0)
+    options = {"patch": 2, "length": length, "recall": recall}
+    model = zoo.stip(2, 4, 3, 3, kernel_size=3, **options).double()
+    frames = torch.rand(2, 3, 2, 32, 48, dtype=torch.float64)
+    with torch.no_grad():
+        expected = naive_stip(
+            dict(model.state_dict()),
+            [dict(cell.state_dict()) for cell in layers(model)],
+            list(frames.unbind(1)),
+            horizon=3,
+            **options,
         )
         predicted = model(frames, horizon=3)
     torch.testing.assert_close(predicted, torch.stack(expected, dim=1), rtol=0, atol=1e-10)

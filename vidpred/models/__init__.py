@@ -23,6 +23,7 @@ from vidpred.models.frnn import TanhEncoder, TiedDecoder
 from vidpred.models.iprnn import MergedStack
 from vidpred.models.phydnet import Branch, Parallel, PhyDNetDecoder, PhyDNetEncoder
 from vidpred.models.predictor import Predictor
+from vidpred.models.stip import DomainStack, SharedCore
 from vidpred.models.strpm import DomainDecoder, DomainZigzag
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Decoder",
     "DomainDecoder",
     "DomainEncoder",
+    "DomainStack",
     "DomainZigzag",
     "Encoder",
     "EncoderForecaster",
@@ -49,6 +51,7 @@ __all__ = [
     "PhyDNetDecoder",
     "PhyDNetEncoder",
     "Predictor",
+    "SharedCore",
     "StridedDecoder",
     "StridedEncoder",
     "TanhEncoder",

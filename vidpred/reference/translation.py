@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vidpred.cells import Decoupling, Difference, FirstHighway, GHUCell, MIMCell
 from vidpred.models.predictor import Predictor
 from vidpred.models.pretrained import check
-from vidpred.reference import crevnet, mim, phydnet, trajgru
+from vidpred.reference import crevnet, mim, phydnet, stip, trajgru
 
 # Our name of a weight, its cell's already replaced, and its name in the authors' (STAU, MAU, STRPM,
 # MotionRNN, STAM) and OpenSTL's (PredRNN, ConvLSTM) code. The cells' own names are those there.
@@ -87,7 +87,7 @@ def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, T
     """
     places = _places(module)
     # Of a weight that is missing or misshaped, which the check below lists.
-    for family in (crevnet, mim, phydnet, trajgru):
+    for family in (crevnet, mim, phydnet, stip, trajgru):
         with contextlib.suppress(LookupError, RuntimeError, TypeError, ValueError):
             reference = family.gather(reference)
     names = {name: _reference_name(name, places) for name in module.state_dict()}
@@ -105,7 +105,7 @@ def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, T
     ours |= {name: reference[name] for name in left}
     check(module, ours)
     if isinstance(module, Predictor) and (p := module.encoder.patch) > 1:
-        colours = module.encoder.in_channels
+        colours = module.in_channels
         for name in ours:
             if _FROM_PATCHES.match(names[name]):
                 order = "o (n p q c) ... -> o (n c p q) ..."

@@ -1,5 +1,6 @@
 """The published models: functions that build them, with the papers' settings as defaults."""
 
+from vidpred.models.zoo.clips import stip, stip_human36m, stip_sjtu4k, stip_ucf_sports
 from vidpred.models.zoo.domains import strpm
 from vidpred.models.zoo.free_running import encoder_forecaster, frnn, trajgru
 from vidpred.models.zoo.patched import (
@@ -33,6 +34,10 @@ __all__ = [
     "stacked",
     "stam",
     "stau",
+    "stip",
+    "stip_human36m",
+    "stip_sjtu4k",
+    "stip_ucf_sports",
     "strpm",
     "trajgru",
 ]
