@@ -14,7 +14,7 @@ from naive.stip import stip as naive_stip
 from torch import nn
 
 from vidpred import cells
-from vidpred.models import Predictor, zoo
+from vidpred.models import DomainStack, MergedStack, Predictor, SharedCore, zoo
 from vidpred.models.crevnet import IRevNetBlock
 
 
@@ -294,7 +294,8 @@ def test_e3d_lstm_has_the_published_size() -> None:
 
 def layers(model: Predictor) -> Any:
     core: Any = model.core
-    core = core.core if isinstance(core, cells.Windowed) else core
+    while isinstance(core, cells.Windowed | SharedCore):
+        core = core.core
     found = getattr(core, "stack", core).cells
     beside = (cells.Decoupling, cells.Difference, cells.FirstHighway, IRevNetBlock)
     return nn.ModuleList(cell for cell in found if not isinstance(cell, beside))
@@ -407,12 +408,27 @@ def test_arguments_arrive() -> None:
     assert {cell.att_m[0].weight.shape for cell in layers(model)} == {(8, 16, 3, 3)}
 
 
+def stip_of(unit: Any, separate: bool) -> Predictor:
+    return zoo.stip(1, 4, 2, 2, patch=1, separate=separate, cell=partial(unit, kernel_size=3))
+
+
+FRAMES: dict[str, Callable[[Any], Predictor]] = {
+    "stacked": lambda unit: zoo.stacked(partial(unit, kernel_size=3), 1, 4, 2, recall=0.5),
+    "stip": lambda unit: stip_of(unit, separate=True),
+    "stip without STED": lambda unit: stip_of(unit, separate=False),
+}
+
+
 @any_unit
-def test_any_unit_makes_a_model(unit: Any) -> None:
+@pytest.mark.parametrize("frame", FRAMES)
+def test_any_unit_makes_a_model(unit: Any, frame: str) -> None:
     torch.manual_seed(0)
-    model = zoo.stacked(partial(unit, kernel_size=3), 1, 4, 2, recall=0.5)
+    model = FRAMES[frame](unit)
+    core = model.core.core if isinstance(model.core, SharedCore) else model.core
+    stgrus = {"stip": DomainStack, "stip without STED": MergedStack}
+    wiring = stgrus.get(frame, unit.wiring) if unit is cells.STGRUCell else unit.wiring
+    assert isinstance(core, wiring)
     assert [type(cell) for cell in layers(model)] == [unit, unit]
-    assert isinstance(model.core, unit.wiring)
     frames = torch.rand(2, 4, 1, 9, 7)
     predicted, state = model.rollout_with_state(frames, torch.zeros(2, 3, dtype=torch.bool))
     assert predicted.shape == (2, 3, 1, 9, 7)
@@ -480,6 +496,34 @@ def test_stip_is_its_naive_twin(recall: float, length: int) -> None:
         )
         predicted = model(frames, horizon=3)
     torch.testing.assert_close(predicted, torch.stack(expected, dim=1), rtol=0, atol=1e-10)
+
+
+def test_without_sted_stip_is_iprnn_on_clips() -> None:
+    one, two = (zoo.stip(1, 4, 2, 2, separate=separate) for separate in (False, True))
+    weights = {name: tuple(weight.shape) for name, weight in one.state_dict().items()}
+    assert weights.keys() == {
+        name
+        for name in two.state_dict()
+        if not name.startswith(("encoder.domains.t", "decoder.domains.t"))
+    }
+    assert (weights["core.merge.weight"], weights["decoder.merge.weight"]) == (
+        (4, 8, 1, 1),
+        (4, 4, 1, 1),
+    )
+    assert isinstance(one.core, MergedStack)  # T and S are merged where they leave
+
+
+@pytest.mark.parametrize("name", ["stip", "strpm"])
+def test_the_decoders_of_domains_keep_no_map_of_the_frame_s_size(name: str) -> None:
+    model = MODELS[name](hidden_channels=4, layers=1)
+    *finer, coarsest = model.encoder(torch.rand(1, model.encoder.in_channels, 64, 64))
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        model.decoder(coarsest, finer)
+    # But STRPM's product of two frames.
+    width = model.in_channels * model.encoder.patch**2 if name == "strpm" else 0
+    widths = {x.shape[1] for x in kept if x.shape[-1] == 64 // model.encoder.patch}
+    assert widths <= {width}
 
 
 @pytest.mark.parametrize("depth", [1, 3])
