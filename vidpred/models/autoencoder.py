@@ -181,7 +181,9 @@ class PatchEncoder(Encoder):
         self.stride = self.patch = patch
 
     def forward(self, frames: Tensor) -> list[Tensor]:
-        return [F.pixel_unshuffle(frames, self.stride)]
+        # As F.pixel_unshuffle, but in one copy: channels-last is where its output goes.
+        squares = frames.unflatten(3, (-1, self.patch)).unflatten(2, (-1, self.patch))
+        return [squares.permute(0, 2, 4, 1, 3, 5).flatten(3).permute(0, 3, 1, 2)]
 
 
 class PatchDecoder(Decoder):

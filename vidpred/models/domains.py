@@ -64,7 +64,7 @@ class DomainEncoder(Encoder):
         self.patch = patch
 
     def forward(self, frames: Tensor) -> list[Tensor]:
-        folded = self.fold(frames)[0].contiguous(memory_format=torch.channels_last)
+        (folded,) = self.fold(frames)
         sizes = zip(*(encode(folded) for encode in self.domains.values()), strict=True)
         *finer, coarsest = sizes
         return [*(x for maps in finer[1:] for x in maps), torch.cat(coarsest, dim=1)]
