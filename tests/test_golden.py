@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,7 @@ from einops import rearrange
 from torch import Tensor
 
 from vidpred import cells, cli
-from vidpred.models import Predictor, zoo
+from vidpred.models import Discriminator, Predictor, zoo
 from vidpred.reference import translate
 from vidpred.tasks import ForecastTask
 
@@ -55,10 +56,10 @@ class Golden:
         self.unchecked = set(self.outputs)
 
     def build(self, make: Callable[..., torch.nn.Module], *args: Any, **options: Any) -> Any:
-        """Make a cell or model of these weights."""
-        kernel = self.meta["kernel"]
-        kernel = kernel if isinstance(kernel, int) else tuple(kernel)
-        module = make(*args, kernel_size=kernel, **options).double()
+        """Make a module of these weights."""
+        if kernel := self.meta.get("kernel"):
+            options["kernel_size"] = kernel if isinstance(kernel, int) else tuple(kernel)
+        module = make(*args, **options).double()
         module.load_state_dict(translate(module, self.weights))
         return module
 
@@ -427,6 +428,14 @@ def model_trajgru(golden: Golden) -> None:
     free_running_model(golden, zoo.trajgru, "links")
 
 
+def discriminator(golden: Golden) -> None:
+    frames, meta = golden.inputs["frames"], golden.meta
+    layers = int(math.log2(meta["height"]))
+    model = golden.build(Discriminator, frames.shape[2], meta["hidden"], layers, slope=0.0)
+    logits, features = model(frames)
+    golden.expect(probability=logits.sigmoid().mean(dim=1), features=features.flatten(2))
+
+
 CHECKS = {
     check.__name__: check
     for check in (
@@ -446,6 +455,7 @@ CHECKS = {
         cell_stlstm_motion_highway,
         cell_strpm,
         cell_trajgru,
+        discriminator,
         model_convlstm,
         model_frnn,
         model_crevnet,

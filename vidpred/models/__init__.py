@@ -1,4 +1,4 @@
-"""Encoders and decoders, the predictor with its time loop, and the zoo of published models."""
+"""Encoders and decoders, the predictor with its time loop, discriminator, zoo of models."""
 
 from vidpred.models import zoo
 from vidpred.models.autoencoder import (
@@ -11,6 +11,7 @@ from vidpred.models.autoencoder import (
 )
 from vidpred.models.clip import ClipPredictor, ClipState
 from vidpred.models.crevnet import IRevNetBlock, LatestFrame, TwoWay
+from vidpred.models.discriminator import Discriminator
 from vidpred.models.domains import DomainEncoder, MergedDecoder
 from vidpred.models.encoder_forecaster import (
     EncoderForecaster,
@@ -33,6 +34,7 @@ __all__ = [
     "ConvDecoder",
     "ConvEncoder",
     "Decoder",
+    "Discriminator",
     "DomainDecoder",
     "DomainEncoder",
     "DomainStack",

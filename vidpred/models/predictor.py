@@ -223,10 +223,7 @@ class Predictor(nn.Module):
         return self._decode(top, finer, size), state
 
     def _encode(self, frames: Tensor) -> list[Tensor]:
-        bottom, right = (-side % self.stride for side in frames.shape[-2:])
-        if bottom or right:
-            frames = F.pad(frames, (0, right, 0, bottom), mode="replicate")
-        *finer, coarsest = self.encoder(frames)
+        *finer, coarsest = self.encoder(pad_to_multiple(frames, self.stride))
         # Under autocast the encoder returns bfloat16; the recurrence runs in the frames' dtype.
         return [*finer, coarsest.to(frames.dtype, memory_format=torch.channels_last)]
 
@@ -240,6 +237,12 @@ def choose(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     return torch.where(mask.view(-1, *[1] * (yes.dim() - 1)), yes, no)
 
 
+def pad_to_multiple(frames: Tensor, stride: int) -> Tensor:
+    """Repeat the last row and column of frames until both sides are multiples of ``stride``."""
+    bottom, right = (-side % stride for side in frames.shape[-2:])
+    return F.pad(frames, (0, right, 0, bottom), mode="replicate") if bottom or right else frames
+
+
 def check_frames(frames: Tensor, channels: int) -> None:
     """Refuse what is not ``(B, T, C, H, W)`` floating point with ``channels`` channels."""
     if not isinstance(frames, Tensor):
@@ -250,7 +253,7 @@ def check_frames(frames: Tensor, channels: int) -> None:
         raise ValueError(f"frames must be floats in [0, 1], got {frames.dtype}; divide by 255")
     if frames.shape[2] != channels:
         raise ValueError(
-            f"this predictor was built for {channels} channel(s), got frames (B, T, C, H, W) = "
+            f"this model was built for {channels} channel(s), got frames (B, T, C, H, W) = "
             f"{tuple(frames.shape)}; pass in_channels={frames.shape[2]} when building it"
         )
     if 0 in frames.shape:

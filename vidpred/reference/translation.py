@@ -23,6 +23,11 @@ _REFERENCE_NAMES = [
     (r"^(motion_list\.\d+\.)?mask\.", r"\1warp.warp_gate."),
     (r"^(motion_list\.\d+\.)?gather\.", r"\1warp.conv."),
     (r"^conv_first_v\.conv\.", "conv_first_v."),
+    (r"^layers\.0\.conv\.", "main.0."),
+    (r"^layers\.0\.norm\.", "main.1."),
+    (r"^layers\.(\d+)\.conv\.", r"main.conv_\1."),
+    (r"^layers\.(\d+)\.norm\.", r"main.gn_\1."),
+    (r"^linear\.", "linear.0."),
     (r"^decoupling\.adapter\.", "adapter."),
     (r"^encoder\.convs\.0\.", "encoders.0.encoder_t_conv-1."),
     (r"^encoder\.convs\.(\d+)\.", lambda m: f"encoders.{m[1]}.encoder_t{int(m[1]) - 1}."),
@@ -57,8 +62,8 @@ _UNUSED = re.compile(
 )
 # Weights there whose inputs, and whose outputs, are folded patches of a frame.
 _FROM_PATCHES = re.compile(
-    r"((cell_list|stlstm_layer)\.0\.conv_x\.0|conv_first_v|encoder_.\.encoder_._conv-1|conv_last_sr)"
-    r"\.weight"
+    r"((cell_list|stlstm_layer)\.0\.conv_x\.0|conv_first_v|encoder_.\.encoder_._conv-1|conv_last_sr"
+    r"|main\.0)\.weight"
 )
 _TO_PATCHES = re.compile(r"(conv_last|._srcnn\.0|conv_last_sr)\.")
 
@@ -67,7 +72,7 @@ def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, T
     """Rename reference weights to ours.
 
     Args:
-        module: The cell or predictor to load them into.
+        module: The cell, predictor or discriminator to load them into.
         reference: The state dict of the authors' or OpenSTL's cell or model.
 
     Returns:
@@ -104,8 +109,9 @@ def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, T
     left = {name for name in reference if name not in used and not _UNUSED.match(name)}
     ours |= {name: reference[name] for name in left}
     check(module, ours)
-    if isinstance(module, Predictor) and (p := module.encoder.patch) > 1:
-        colours = module.in_channels
+    folds = module.encoder if isinstance(module, Predictor) else module
+    if (p := getattr(folds, "patch", 1)) > 1:
+        colours = module.in_channels  # an encoder of clips has more
         for name in ours:
             if _FROM_PATCHES.match(names[name]):
                 order = "o (n p q c) ... -> o (n c p q) ..."
