@@ -1,11 +1,13 @@
 """Training: the Lightning tasks, and the callbacks and schedules that go with them."""
 
+from vidpred.tasks.adversarial import AdversarialTask
 from vidpred.tasks.callbacks import PredictionPicture, PredictionWriter
 from vidpred.tasks.checkpoints import ResumableCheckpoint
 from vidpred.tasks.forecast import ForecastTask
 from vidpred.tasks.schedule import DelayedStepLR
 
 __all__ = [
+    "AdversarialTask",
     "DelayedStepLR",
     "ForecastTask",
     "PredictionPicture",

@@ -94,8 +94,12 @@ class ForecastTask(LightningModule):
         # In plain dicts: metrics of one evaluation are no part of the model.
         self._running: dict[str, dict[str, FrameMetric]] = {}
 
+    def _make_optimizers(self) -> list[Optimizer]:
+        """Make the optimisers of this task, the predictor's first."""
+        return [self.optimizer(self.predictor.parameters())]
+
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(self.parameters())
+        (optimizer,) = self._make_optimizers()
         if self.scheduler is None:
             return optimizer
         scheduler = self.scheduler(optimizer)
@@ -111,11 +115,18 @@ class ForecastTask(LightningModule):
         }
 
     def training_step(self, frames: Tensor, batch_idx: int) -> Tensor:
+        loss = self.loss(frames, self._draw_keep(frames, batch_idx))
+        self._check_finite(loss, batch_idx)
+        self.log("train_loss", loss, prog_bar=True, sync_dist=True)
+        return loss
+
+    def _draw_keep(self, frames: Tensor, batch_idx: int) -> Tensor:
+        """Check a training batch, and draw which of its frames enter."""
         self._check(frames)
         if batch_idx == 0:
             check_range(frames)
         batch, length = frames.shape[:2]
-        keep = draw_keep(
+        return draw_keep(
             self.sampling,
             batch,
             length,
@@ -125,15 +136,15 @@ class ForecastTask(LightningModule):
             rank=self.global_rank,
             seed=self.seed,
         )
-        loss = self.loss(frames, keep)
+
+    def _check_finite(self, loss: Tensor, batch_idx: int, name: str = "the loss") -> None:
+        """Refuse to go on with a loss that is not finite."""
         if not loss.isfinite():
             raise FloatingPointError(
-                f"the loss is {loss.item()} at step {self.global_step}, batch {batch_idx} of epoch "
+                f"{name} is {loss.item()} at step {self.global_step}, batch {batch_idx} of epoch "
                 f"{self.current_epoch}: lower the learning rate, clip gradients "
                 "(gradient_clip_val) or look at the frames of that batch"
             )
-        self.log("train_loss", loss, prog_bar=True, sync_dist=True)
-        return loss
 
     def loss(self, frames: Tensor, keep: Tensor) -> Tensor:
         """What training minimises, from clips and from which of their frames enter.
@@ -142,9 +153,15 @@ class ForecastTask(LightningModule):
             frames: ``(B, T, C, H, W)`` in [0, 1].
             keep: Boolean ``(B, T-1)``, as :meth:`vidpred.models.Predictor.rollout` takes it.
         """
+        _, error, penalty = self._rollout(frames, keep)
+        return error + penalty
+
+    def _rollout(self, frames: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
+        """Predict as training does: the predictions, their mean squared error and the penalty."""
         prediction, state = self.predictor.rollout_with_state(frames, keep)
-        error = F.mse_loss(prediction.to(frames.dtype), frames[:, 1:])
-        return error + total_penalty(state) / prediction.shape[1]
+        prediction = prediction.to(frames.dtype)
+        error = F.mse_loss(prediction, frames[:, 1:])
+        return prediction, error, total_penalty(state) / prediction.shape[1]
 
     def on_validation_epoch_start(self) -> None:
         self._running = {}
@@ -199,7 +216,7 @@ class ForecastTask(LightningModule):
             )
 
     def _optimizer_name(self) -> str:
-        return type(self.optimizer(self.parameters())).__name__
+        return " and ".join(type(optimizer).__name__ for optimizer in self._make_optimizers())
 
     def table(self) -> str:
         """The results as text, a row per predicted step; beside each metric that of the copy."""

@@ -1,0 +1,195 @@
+"""Training of a predictor against a discriminator that learns to tell its frames from true ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from vidpred.losses import discriminator_loss, gan_loss, lp_loss
+from vidpred.models import Discriminator, Predictor
+from vidpred.tasks.forecast import ForecastTask
+from vidpred.tasks.schedule import DelayedStepLR
+
+
+class AdversarialTask(ForecastTask):
+    r"""Trains a predictor for frames that are not only near the truth but also look real.
+
+    .. math::
+        L(D) &= L_{GAN}(D) \\
+        L(P) &= L_{MSE} + \gamma_1 L_{LP} + \gamma_2 L_{GAN}(P)
+
+    For every batch the predictor runs once; first the discriminator takes a step, to tell its
+    frames from the true ones, then the predictor, against that discriminator. All of
+    :class:`ForecastTask` holds here too: sampling, penalties, validation, test, exact resume.
+    A step is one of both: ``max_steps``, schedules, sampling and the names of checkpoints count
+    these. With both weights 0 the discriminator does not run at all.
+
+    Beside ``train_loss`` its terms ``train_mse``, ``train_lp`` and ``train_gan`` are logged, and of
+    the discriminator before its step the loss, ``train_discriminator``, the mean probabilities of
+    being real that it gives to true and to predicted frames, ``train_d_real`` and ``train_d_fake``,
+    and the means of their logarithms, ``train_log_d_real`` and ``train_log_d_fake``. It should
+    neither win for good, with probabilities of 1 and 0, nor give up, with 1/2 for both.
+
+    The Trainer's ``gradient_clip_val`` and ``accumulate_grad_batches`` are for tasks of one
+    optimiser: give them to the task.
+
+    Args:
+        predictor: Any predictor.
+        discriminator: Of frames of that predictor.
+        lp_weight: The weight of the LP-loss; 0.01 for UCF Sports and Human3.6M, 0.005 for SJTU4K.
+        gan_weight: That of the adversarial loss; 0.001 and 0.0005.
+        discriminator_optimizer: Makes the discriminator's optimiser from its parameters.
+        discriminator_scheduler: Makes its schedule, which advances as the predictor's does.
+        gradient_clip_val: Largest norm of the gradient, of the predictor's and of the
+            discriminator's; ``None`` for any.
+        accumulate_grad_batches: Batches that make one step. Of these, all but the last see the
+            discriminator as it was before its step.
+        **arguments: As for :class:`ForecastTask`.
+
+    Raises:
+        ValueError: A weight is negative, or ``accumulate_grad_batches`` below 1; and as
+            :class:`ForecastTask`.
+        FloatingPointError: While training: a loss of either that is not finite.
+
+    Reference:
+        Chang et al., STIP, arXiv:2206.04381, Algorithm 1; its Eq. 9 has the weights swapped.
+
+    Example:
+        >>> from vidpred.models import zoo
+        >>> predictor = zoo.iprnn(in_channels=3, hidden_channels=4, layers=1)
+        >>> task = AdversarialTask(predictor, Discriminator(3), gan_weight=0.002, context_length=4)
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        discriminator: Discriminator,
+        lp_weight: float = 0.01,
+        gan_weight: float = 0.001,
+        discriminator_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = lambda params: (
+            torch.optim.Adam(params, lr=5e-4)
+        ),
+        discriminator_scheduler: Callable[[Optimizer], LRScheduler] | None = DelayedStepLR,
+        gradient_clip_val: float | None = None,
+        accumulate_grad_batches: int = 1,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(predictor, **arguments)
+        if lp_weight < 0 or gan_weight < 0:
+            raise ValueError(
+                f"weights of losses are 0 or more, got lp_weight={lp_weight} and "
+                f"gan_weight={gan_weight}"
+            )
+        if accumulate_grad_batches < 1:
+            raise ValueError(
+                f"at least 1 batch makes a step, got accumulate_grad_batches="
+                f"{accumulate_grad_batches}"
+            )
+        self.automatic_optimization = False
+        self.discriminator = discriminator
+        self.lp_weight = lp_weight
+        self.gan_weight = gan_weight
+        self.discriminator_optimizer = discriminator_optimizer
+        self.discriminator_scheduler = discriminator_scheduler
+        self.gradient_clip_val = gradient_clip_val
+        self.accumulate_grad_batches = accumulate_grad_batches
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether the discriminator takes part."""
+        return self.lp_weight > 0 or self.gan_weight > 0
+
+    def _make_optimizers(self) -> list[Optimizer]:
+        discriminators = self.discriminator_optimizer(self.discriminator.parameters())
+        return [*super()._make_optimizers(), discriminators]
+
+    def configure_optimizers(self) -> Any:
+        optimizers = self._make_optimizers()
+        pairs = zip(optimizers, (self.scheduler, self.discriminator_scheduler), strict=True)
+        return optimizers, [make(optimizer) for optimizer, make in pairs if make]
+
+    def on_fit_start(self) -> None:
+        # Refused as an argument of the Trainer, it still tells its loops which batches make a step.
+        self.trainer.accumulate_grad_batches = self.accumulate_grad_batches
+
+    def on_fit_end(self) -> None:
+        self.trainer.accumulate_grad_batches = 1
+
+    def training_step(self, frames: Tensor, batch_idx: int) -> Tensor:
+        keep = self._draw_keep(frames, batch_idx)
+        predicted, error, penalty = self._rollout(frames, keep)
+        truth, loss, terms = frames[:, 1:], error + penalty, {"mse": error}
+        optimizers: Any = self.optimizers()
+        optimizer, discriminator_optimizer = optimizers
+        if self.adversarial:
+            with self.toggled_optimizer(discriminator_optimizer):
+                terms |= self._tell_apart(truth, predicted.detach())
+                self._backward(terms["discriminator"], batch_idx, "the discriminator's loss")
+                if self._makes_a_step(batch_idx):
+                    # Not by its own step(): the Trainer would count that as a step of the training.
+                    wrapped = discriminator_optimizer.optimizer
+                    self.trainer.strategy.optimizer_step(wrapped, lambda: None, model=self)
+                    self._finish_step(wrapped)
+        with self.toggled_optimizer(optimizer):
+            if self.adversarial:
+                terms |= self._judge(truth, predicted)
+                loss = loss + self.lp_weight * terms["lp"] + self.gan_weight * terms["gan"]
+            self._backward(loss, batch_idx)
+            if self._makes_a_step(batch_idx):
+                optimizer.step()
+                self._finish_step(optimizer.optimizer)
+        self.log("train_loss", loss, prog_bar=True, sync_dist=True)
+        self.log_dict({f"train_{name}": term for name, term in terms.items()}, sync_dist=True)
+        return loss
+
+    def _tell_apart(self, truth: Tensor, predicted: Tensor) -> dict[str, Tensor]:
+        """The discriminator's loss, and how sure it is."""
+        real, _ = self.discriminator(truth)
+        fake, _ = self.discriminator(predicted)
+        return {
+            "discriminator": discriminator_loss(real, fake),
+            "d_real": real.sigmoid().mean(),
+            "d_fake": fake.sigmoid().mean(),
+            "log_d_real": F.logsigmoid(real).mean(),
+            "log_d_fake": F.logsigmoid(fake).mean(),
+        }
+
+    def _judge(self, truth: Tensor, predicted: Tensor) -> dict[str, Tensor]:
+        """What the discriminator makes of predictions, for the predictor to improve."""
+        with torch.no_grad():
+            _, real = self.discriminator(truth)
+        logits, fake = self.discriminator(predicted)
+        return {"lp": lp_loss(real, fake), "gan": gan_loss(logits)}
+
+    def _makes_a_step(self, batch_idx: int) -> bool:
+        last = self.trainer.is_last_batch  # of an epoch, which it ends with a step as ever
+        return last or (batch_idx + 1) % self.accumulate_grad_batches == 0
+
+    def _backward(self, loss: Tensor, batch_idx: int, name: str = "the loss") -> None:
+        self._check_finite(loss, batch_idx, name)
+        self.manual_backward(loss / self.accumulate_grad_batches)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        self.clip_gradients(optimizer, self.gradient_clip_val)
+
+    def _finish_step(self, optimizer: Optimizer) -> None:
+        optimizer.zero_grad()
+        for scheduler in self._schedules(plateau=False):
+            if scheduler.optimizer is optimizer:
+                scheduler.step()
+
+    def on_train_epoch_end(self) -> None:
+        watched = self.trainer.callback_metrics.get("val_mse")
+        for scheduler in self._schedules(plateau=True):
+            if watched is not None:  # an epoch may end before the first validation
+                scheduler.step(watched)
+
+    def _schedules(self, plateau: bool) -> list[Any]:
+        schedules = (config.scheduler for config in self.trainer.lr_scheduler_configs)
+        return [x for x in schedules if isinstance(x, ReduceLROnPlateau) == plateau]
