@@ -6,7 +6,7 @@ import signal
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from test_resume import assert_same, run
+from test_resume import TASKS, adversarial, assert_same, run
 
 from vidpred.tasks import ResumableCheckpoint
 from vidpred.tasks.checkpoints import WholeCheckpointIO
@@ -33,19 +33,20 @@ class InterruptedAdam(torch.optim.Adam):
         return loss
 
 
-def test_an_interrupt_waits_for_the_end_of_an_update(tmp_path, monkeypatch):
-    whole = run(tmp_path / "whole")
+@pytest.mark.parametrize("kind", TASKS.values(), ids=TASKS)
+def test_an_interrupt_waits_for_the_end_of_a_step(tmp_path, monkeypatch, kind):
+    whole = run(tmp_path / "whole", kind)
     monkeypatch.setattr(InterruptedAdam, "pressed", pressed := [], raising=False)
     monkeypatch.setattr(torch.optim, "Adam", type("Adam", (InterruptedAdam,), {}))
     saving = ResumableCheckpoint(dirpath=str(tmp_path))
     with pytest.raises(SystemExit):
-        run(tmp_path, callbacks=[saving])
+        run(tmp_path, kind, callbacks=[saving])
     assert pressed == [5]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     monkeypatch.undo()
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert saved["global_step"] == 5
-    assert_same(run(tmp_path, ckpt_path=tmp_path / "last.ckpt"), whole)
+    assert_same(run(tmp_path, kind, ckpt_path=tmp_path / "last.ckpt"), whole)
 
 
 def test_the_end_of_a_training_is_saved(tmp_path):
@@ -56,6 +57,19 @@ def test_the_end_of_a_training_is_saved(tmp_path):
     assert saved["global_step"] == 8
     assert all(torch.equal(saved["state_dict"][name], weights[name]) for name in weights)
     assert len(list(tmp_path.glob("epoch=*.ckpt"))) == 1
+
+
+def test_an_adversarial_training_is_saved_between_validations(tmp_path, recwarn):
+    saving, saved = ResumableCheckpoint(dirpath=str(tmp_path), every_n_train_steps=3), []
+
+    class Look(Callback):
+        def on_train_batch_start(self, *_):
+            saved.append(saving._last_global_step_saved)
+
+    often = {"val_check_interval": 2, "check_val_every_n_epoch": None}
+    run(tmp_path, adversarial, callbacks=[saving, Look()], **often)
+    assert saved == [0, 0, 2, 3, 4, 4, 6, 6]
+    assert not [x for x in recwarn if "manual optimization" in str(x.message)]
 
 
 class Diverge(Callback):

@@ -10,7 +10,8 @@ import torch
 import yaml
 
 from vidpred import cli
-from vidpred.models import zoo
+from vidpred.models import Discriminator, Predictor, zoo
+from vidpred.weights import load as load_weights
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "tests" / "conf"
@@ -90,6 +91,18 @@ def test_examples_differ_in_the_predictor_and_its_sampling_alone():
         assert sampling.startswith("Reverse") == (file.stem == "predrnnv2")
         assert content["trainer"].pop("default_root_dir") == f"runs/moving_mnist/{file.stem}"
         assert content == contents[0]
+
+
+def test_the_examples_of_the_three_losses_differ_in_their_weights_alone():
+    weights = {"mse": (0.0, 0.0), "mse_gan": (0.0, 0.001), "mse_gan_lp": (0.01, 0.001)}
+    contents = []
+    for name, pair in weights.items():
+        file = ROOT / "examples" / "high_resolution" / f"{name}.yaml"
+        contents.append(yaml.safe_load(file.read_text()))
+        settings = contents[-1]["model"]["init_args"]
+        assert (settings.pop("lp_weight"), settings.pop("gan_weight")) == pair
+        assert contents[-1]["trainer"].pop("default_root_dir") == f"runs/high_resolution/{name}"
+        assert contents[-1] == contents[0]
 
 
 @pytest.mark.parametrize("file", sorted(CONF.glob("*.yaml")), ids=lambda file: file.stem)
@@ -186,6 +199,31 @@ def test_validate_and_predict(run):
     _, folder = reuse(run, "predict", "--trainer.limit_predict_batches", "2")
     names = {file.name for file in (folder / "predictions").iterdir()}
     assert names == {"0-00000.npy", "0-00001.npy", "prediction.png", "prediction.gif"}
+
+
+def test_an_adversarial_run_is_used_like_any_other(tmp_path):
+    folder = ["--trainer.default_root_dir", tmp_path]
+    status, _, err = vidpred("fit", "--config", CONF / "adversarial.yaml", *folder)
+    assert status == 0, err
+    (run,) = (tmp_path / "lightning_logs").iterdir()
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    content = torch.load(checkpoint, weights_only=True)
+    assert content["global_step"] == 4
+    out, _ = reuse(run, "test")
+    assert "SSIM (copy)" in out
+    _, folder = reuse(run, "predict")
+    assert (folder / "predictions" / "0-00000.npy").is_file()
+    _, folder = reuse(run, "fit", "--trainer.max_steps", "6")
+    further = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert further["global_step"] == 6
+    status, _, err = vidpred("import", checkpoint, "--out", tmp_path / "model")
+    assert status == 0, err
+    model = Predictor.from_pretrained(tmp_path / "model")
+    discriminator = Discriminator(1, 8, downsamplings=3, patch=2, grid=(2, 2))
+    load_weights(discriminator, checkpoint)
+    for part, found in {"predictor": model, "discriminator": discriminator}.items():
+        for name, weight in found.state_dict().items():
+            assert torch.equal(weight, content["state_dict"][f"{part}.{name}"])
 
 
 def test_configuration_is_saved_without_a_logger_too(tmp_path):

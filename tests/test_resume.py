@@ -9,9 +9,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from vidpred.cells import STGRUCell
 from vidpred.data import MovingMNISTData
-from vidpred.models import zoo
+from vidpred.models import Discriminator, zoo
 from vidpred.sampling import ReverseScheduledSampling, ScheduledSampling, draw_keep
-from vidpred.tasks import DelayedStepLR, ForecastTask
+from vidpred.tasks import AdversarialTask, DelayedStepLR, ForecastTask
 
 STEPS, EPOCH, BATCH, LENGTH, CONTEXT = 8, 3, 2, 6, 3
 SAMPLING = ScheduledSampling(start=0.6, slope=0.02)
@@ -32,12 +32,42 @@ class Interrupt(Callback):
             raise Interruption
 
 
-def run(folder, workers=0, callbacks=(), ckpt_path=None, sampling=SAMPLING, **arguments):
+def adversarial(predictor, **arguments):
+    schedule = partial(DelayedStepLR, start=2, every=3, factor=0.6)
+    weights = {"lp_weight": 0.1, "gan_weight": 0.1}
+    discriminator = Discriminator(1, 8, downsamplings=4)
+    return AdversarialTask(
+        predictor, discriminator, discriminator_scheduler=schedule, **weights, **arguments
+    )
+
+
+TASKS = {"forecast": ForecastTask, "adversarial": adversarial}
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def kind(request):
+    return TASKS[request.param]
+
+
+def run(
+    folder,
+    kind=ForecastTask,
+    workers=0,
+    callbacks=(),
+    ckpt_path=None,
+    sampling=SAMPLING,
+    accumulate=1,
+    **arguments,
+):
     # Another seed of the global generators after the interruption: nothing may depend on them.
     seed_everything(0 if ckpt_path is None else 99, verbose=False)
     predictor = zoo.stacked(STGRUCell, hidden_channels=4, layers=1)
     scheduler = partial(DelayedStepLR, start=3, every=2, factor=0.7)
-    task = ForecastTask(predictor, CONTEXT, sampling, scheduler=scheduler, seed=5)
+    settings = {"context_length": CONTEXT, "sampling": sampling, "scheduler": scheduler, "seed": 5}
+    # An adversarial task does by hand what the Trainer does for another.
+    owner = arguments if kind is ForecastTask else settings
+    owner["accumulate_grad_batches"] = accumulate
+    task = kind(predictor, **settings)
     data = MovingMNISTData(
         length=LENGTH,
         canvas=32,
@@ -61,21 +91,23 @@ def run(folder, workers=0, callbacks=(), ckpt_path=None, sampling=SAMPLING, **ar
     )
     trainer.fit(task, data, ckpt_path=ckpt_path, weights_only=True)
     assert trainer.global_step == STEPS
-    return task.state_dict(), trainer.optimizers[0].state_dict()
+    return task.state_dict(), [optimizer.state_dict() for optimizer in trainer.optimizers]
 
 
 def assert_same(found, expected):
-    (weights, optimizer), (true_weights, true_optimizer) = found, expected
+    (weights, optimizers), (true_weights, true_optimizers) = found, expected
     assert all(torch.equal(weights[name], true_weights[name]) for name in true_weights)
-    assert optimizer["param_groups"] == true_optimizer["param_groups"]
-    for index, moments in true_optimizer["state"].items():
-        for name, moment in moments.items():
-            assert torch.equal(optimizer["state"][index][name], moment)
+    for optimizer, true_optimizer in zip(optimizers, true_optimizers, strict=True):
+        assert optimizer["param_groups"] == true_optimizer["param_groups"]
+        assert true_optimizer["state"]
+        for index, moments in true_optimizer["state"].items():
+            for name, moment in moments.items():
+                assert torch.equal(optimizer["state"][index][name], moment)
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("whole"))
+def uninterrupted(kind, tmp_path_factory):
+    return run(tmp_path_factory.mktemp("whole"), kind)
 
 
 def test_sampling_is_in_its_stochastic_range():
@@ -109,34 +141,37 @@ def test_sampling_is_in_its_stochastic_range():
         "exception 2",
     ],
 )
-def test_resumed_run_equals_uninterrupted_run(tmp_path, uninterrupted, when, interrupted, workers):
+def test_resumed_run_equals_uninterrupted_run(
+    tmp_path, kind, uninterrupted, when, interrupted, workers
+):
     saving = ModelCheckpoint(dirpath=tmp_path, save_top_k=-1, **when)
     with pytest.raises(Interruption):
-        run(tmp_path, workers, [saving, Interrupt(interrupted)])
+        run(tmp_path, kind, workers, [saving, Interrupt(interrupted)])
     (checkpoint,) = tmp_path.glob("*.ckpt")
-    assert_same(run(tmp_path, workers, ckpt_path=checkpoint), uninterrupted)
+    assert_same(run(tmp_path, kind, workers, ckpt_path=checkpoint), uninterrupted)
 
 
 @pytest.mark.parametrize("interrupted", [5, 7])
-def test_resumed_from_a_validation(tmp_path, uninterrupted, interrupted):
+def test_resumed_from_a_validation(tmp_path, kind, uninterrupted, interrupted):
     often = {"val_check_interval": 2, "check_val_every_n_epoch": None}
     saving = ModelCheckpoint(dirpath=tmp_path, monitor="val_mse", save_last=True)
     with pytest.raises(Interruption):
-        run(tmp_path, callbacks=[saving, Interrupt(interrupted)], **often)
-    resumed = run(tmp_path, ckpt_path=tmp_path / "last.ckpt", **often)
+        run(tmp_path, kind, callbacks=[saving, Interrupt(interrupted)], **often)
+    resumed = run(tmp_path, kind, ckpt_path=tmp_path / "last.ckpt", **often)
     assert_same(resumed, uninterrupted)
 
 
-def test_workers_and_validation_change_nothing(tmp_path, uninterrupted):
-    assert_same(run(tmp_path, workers=1, limit_val_batches=0), uninterrupted)
+def test_workers_and_validation_change_nothing(tmp_path, kind, uninterrupted):
+    assert_same(run(tmp_path, kind, workers=1, limit_val_batches=0), uninterrupted)
     often = {"val_check_interval": 1, "check_val_every_n_epoch": None}
-    assert_same(run(tmp_path, **often), uninterrupted)
+    assert_same(run(tmp_path, kind, **often), uninterrupted)
 
 
-def test_interrupted_twice_with_accumulated_gradients(tmp_path):
+def test_interrupted_twice_with_accumulated_gradients(tmp_path, kind):
     settings = {
+        "kind": kind,
         "sampling": ReverseScheduledSampling(begin=2, end=20, alpha=4.0),
-        "accumulate_grad_batches": 2,
+        "accumulate": 2,
     }
     whole = run(tmp_path, **settings)
     checkpoint = None
@@ -150,7 +185,7 @@ def test_interrupted_twice_with_accumulated_gradients(tmp_path):
     assert_same(run(tmp_path, ckpt_path=checkpoint, **settings), whole)
 
 
-def test_the_comparison_can_fail(tmp_path, uninterrupted):
-    other = run(tmp_path, sampling=ScheduledSampling(start=0.6, slope=0.05))
+def test_the_comparison_can_fail(tmp_path, kind, uninterrupted):
+    other = run(tmp_path, kind, sampling=ScheduledSampling(start=0.6, slope=0.05))
     with pytest.raises(AssertionError):
         assert_same(other, uninterrupted)

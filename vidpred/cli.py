@@ -46,6 +46,8 @@ merged, are saved as config.yaml in the folder of the run.
   --model.predictor vidpred.models.zoo.stau --model.predictor.layers N
   --model.optimizer torch.optim.AdamW --model.optimizer.lr X
   --model.context_length N   ... and whatever --model.help vidpred.tasks.ForecastTask lists
+  --model vidpred.tasks.AdversarialTask --model.discriminator.in_channels N
+  --model.lp_weight X --model.gan_weight X
 
   --trainer.max_steps N      ... and every other argument of lightning.pytorch.Trainer, such as
   --trainer.precision bf16-mixed

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from vidpred.files import replacing
+from vidpred.models.discriminator import Discriminator
 from vidpred.models.pretrained import check
 from vidpred.reference import translate
 
 
 def save(module: nn.Module, path: str | Path) -> None:
-    """Write the weights of a cell or predictor, readable with ``torch.load(weights_only=True)``.
+    """Write the weights of a module, readable with ``torch.load(weights_only=True)``.
 
     Args:
         module: Whose ``state_dict`` to write.
@@ -26,7 +27,7 @@ def save(module: nn.Module, path: str | Path) -> None:
 
 
 def load(module: nn.Module, path: str | Path) -> None:
-    """Load weights into a cell or predictor, in place.
+    """Load weights into a cell, predictor or discriminator, in place.
 
     Args:
         module: Built with the settings that the weights were trained with.
@@ -66,7 +67,7 @@ def read(path: str | Path) -> Any:
 
 
 def fitting(module: nn.Module, content: Any) -> dict[str, Tensor]:
-    """Find the weights of a cell or predictor in what a checkpoint holds.
+    """Find the weights of a cell, predictor or discriminator in what a checkpoint holds.
 
     Args:
         module: Built with the settings that the weights were trained with.
@@ -79,15 +80,20 @@ def fitting(module: nn.Module, content: Any) -> dict[str, Tensor]:
         ValueError: There are no weights, or those of another model: the weights that are missing,
             unknown or of another shape are listed.
     """
-    state = _unwrap(content)
+    # The checkpoint of an adversarial training holds the weights of both.
+    other = "predictor." if isinstance(module, Discriminator) else "discriminator."
+    state = _unwrap(content, other)
     if state.keys() != module.state_dict().keys():
         state = translate(module, state)
     check(module, state)
     return state
 
 
-def _unwrap(content: Any) -> dict[str, Tensor]:
-    """The plain state dict inside a checkpoint of Lightning, OpenSTL or the authors' code."""
+def _unwrap(content: Any, other: str) -> dict[str, Tensor]:
+    """The plain state dict inside a checkpoint of Lightning, OpenSTL or the authors' code.
+
+    Weights whose names begin with ``other`` are left out.
+    """
     for key in ("state_dict", "net_param", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -97,5 +103,9 @@ def _unwrap(content: Any) -> dict[str, Tensor]:
     if not tensors:
         found = ", ".join(sorted(map(str, content))[:5]) or "nothing"
         raise ValueError(f"there are no weights in the file: expected tensors by name, got {found}")
-    prefix = re.compile(r"^((module|model|predictor|_orig_mod)\.)+")
-    return {prefix.sub("", name): tensor for name, tensor in tensors.items()}
+    prefix = re.compile(r"^((module|model|predictor|discriminator|_orig_mod)\.)+")
+    return {
+        prefix.sub("", name): tensor
+        for name, tensor in tensors.items()
+        if not name.startswith(other)
+    }

@@ -31,10 +31,10 @@ class AdversarialTask(ForecastTask):
     these. With both weights 0 the discriminator does not run at all.
 
     Beside ``train_loss`` its terms ``train_mse``, ``train_lp`` and ``train_gan`` are logged, and of
-    the discriminator before its step the loss, ``train_discriminator``, the mean probabilities of
-    being real that it gives to true and to predicted frames, ``train_d_real`` and ``train_d_fake``,
-    and the means of their logarithms, ``train_log_d_real`` and ``train_log_d_fake``. It should
-    neither win for good, with probabilities of 1 and 0, nor give up, with 1/2 for both.
+    the discriminator before its step: its loss, ``d_loss``; the mean probabilities of being real
+    that it gives to true and to predicted frames, ``d_real`` and ``d_fake``; the means of their
+    logarithms, ``log_d_real`` and ``log_d_fake``. It should neither win for good, with
+    probabilities of 1 and 0, nor give up, with 1/2 for both.
 
     The Trainer's ``gradient_clip_val`` and ``accumulate_grad_batches`` are for tasks of one
     optimiser: give them to the task.
@@ -53,8 +53,8 @@ class AdversarialTask(ForecastTask):
         **arguments: As for :class:`ForecastTask`.
 
     Raises:
-        ValueError: A weight is negative, or ``accumulate_grad_batches`` below 1; and as
-            :class:`ForecastTask`.
+        ValueError: A weight is negative, ``accumulate_grad_batches`` below 1, or the channels of
+            both models differ; and as :class:`ForecastTask`.
         FloatingPointError: While training: a loss of either that is not finite.
 
     Reference:
@@ -81,6 +81,11 @@ class AdversarialTask(ForecastTask):
         **arguments: Any,
     ) -> None:
         super().__init__(predictor, **arguments)
+        if discriminator.in_channels != predictor.in_channels:
+            raise ValueError(
+                f"the discriminator is for frames of {discriminator.in_channels} channel(s), the "
+                f"predictor for {predictor.in_channels}: give both the same in_channels"
+            )
         if lp_weight < 0 or gan_weight < 0:
             raise ValueError(
                 f"weights of losses are 0 or more, got lp_weight={lp_weight} and "
@@ -124,28 +129,30 @@ class AdversarialTask(ForecastTask):
     def training_step(self, frames: Tensor, batch_idx: int) -> Tensor:
         keep = self._draw_keep(frames, batch_idx)
         predicted, error, penalty = self._rollout(frames, keep)
-        truth, loss, terms = frames[:, 1:], error + penalty, {"mse": error}
+        truth, loss, terms = frames[:, 1:], error + penalty, {"train_mse": error}
         optimizers: Any = self.optimizers()
         optimizer, discriminator_optimizer = optimizers
         if self.adversarial:
+            self._check_finite(loss, batch_idx)  # or the discriminator would learn from it
             with self.toggled_optimizer(discriminator_optimizer):
                 terms |= self._tell_apart(truth, predicted.detach())
-                self._backward(terms["discriminator"], batch_idx, "the discriminator's loss")
+                self._backward(terms["d_loss"], batch_idx, "the discriminator's loss")
                 if self._makes_a_step(batch_idx):
-                    # Not by its own step(): the Trainer would count that as a step of the training.
+                    # Not by its own step(), which the Trainer would count as one of the training.
                     wrapped = discriminator_optimizer.optimizer
                     self.trainer.strategy.optimizer_step(wrapped, lambda: None, model=self)
                     self._finish_step(wrapped)
         with self.toggled_optimizer(optimizer):
             if self.adversarial:
                 terms |= self._judge(truth, predicted)
-                loss = loss + self.lp_weight * terms["lp"] + self.gan_weight * terms["gan"]
+                loss = loss + self.lp_weight * terms["train_lp"]
+                loss = loss + self.gan_weight * terms["train_gan"]
             self._backward(loss, batch_idx)
             if self._makes_a_step(batch_idx):
                 optimizer.step()
                 self._finish_step(optimizer.optimizer)
         self.log("train_loss", loss, prog_bar=True, sync_dist=True)
-        self.log_dict({f"train_{name}": term for name, term in terms.items()}, sync_dist=True)
+        self.log_dict(terms, sync_dist=True)
         return loss
 
     def _tell_apart(self, truth: Tensor, predicted: Tensor) -> dict[str, Tensor]:
@@ -153,7 +160,7 @@ class AdversarialTask(ForecastTask):
         real, _ = self.discriminator(truth)
         fake, _ = self.discriminator(predicted)
         return {
-            "discriminator": discriminator_loss(real, fake),
+            "d_loss": discriminator_loss(real, fake),
             "d_real": real.sigmoid().mean(),
             "d_fake": fake.sigmoid().mean(),
             "log_d_real": F.logsigmoid(real).mean(),
@@ -165,7 +172,7 @@ class AdversarialTask(ForecastTask):
         with torch.no_grad():
             _, real = self.discriminator(truth)
         logits, fake = self.discriminator(predicted)
-        return {"lp": lp_loss(real, fake), "gan": gan_loss(logits)}
+        return {"train_lp": lp_loss(real, fake), "train_gan": gan_loss(logits)}
 
     def _makes_a_step(self, batch_idx: int) -> bool:
         last = self.trainer.is_last_batch  # of an epoch, which it ends with a step as ever

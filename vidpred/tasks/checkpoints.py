@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,10 @@ class ResumableCheckpoint(ModelCheckpoint):
             self._handler = signal.signal(signal.SIGINT, self._hold)
 
     def on_train_batch_end(self, trainer: Trainer, *arguments: Any, **options: Any) -> None:
-        super().on_train_batch_end(trainer, *arguments, **options)
+        with warnings.catch_warnings():
+            # Of an adversarial task, that its weights are those after the step: as they should be.
+            warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization")
+            super().on_train_batch_end(trainer, *arguments, **options)
         self._release()
         if self._interrupted:
             self._interrupted = False
