@@ -109,9 +109,9 @@ def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, T
     left = {name for name in reference if name not in used and not _UNUSED.match(name)}
     ours |= {name: reference[name] for name in left}
     check(module, ours)
-    folds = module.encoder if isinstance(module, Predictor) else module
-    if (p := getattr(folds, "patch", 1)) > 1:
-        colours = module.in_channels  # an encoder of clips has more
+    folding = module.encoder if isinstance(module, Predictor) else module
+    if (p := getattr(folding, "patch", 1)) > 1:
+        colours = module.in_channels
         for name in ours:
             if _FROM_PATCHES.match(names[name]):
                 order = "o (n p q c) ... -> o (n c p q) ..."
