@@ -300,12 +300,14 @@ def test_rpm(missing: int, domains: int, options: dict[str, Any]) -> None:
     missing = min(missing, tau)
 
     def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:
-        H, C = [h for h, _ in state.cells], [list(past) for _, past in state.cells]
+        H, C = [h for h, _ in state.cells], [list(past.maps) for _, past in state.cells]
         outputs, H, C, M = naive.run_rpm(
             layers, frames, H, C, list(state.m.maps), tau - missing, **constants
         )
         none = torch.zeros(BATCH, 1, 1, 1, dtype=torch.float64)
-        return outputs, [*tree_leaves(list(zip(H, C, strict=True))), *M, none]
+        left = none + max(missing - STEPS, 0)
+        layers_end = [leaf for h, past in zip(H, C, strict=True) for leaf in (h, *past, left)]
+        return outputs, [*layers_end, *M, none]
 
     check(cells.RPMCell, domains * WIDTH, options, twin, missing)
 

@@ -29,7 +29,7 @@ from vidpred.cells.motion_lstm import (
 from vidpred.cells.phycell import PhyCell, PhyCellState
 from vidpred.cells.reversible import Inverse, Invertible, Reversible, ReversibleFlow
 from vidpred.cells.reversible_pm import ReversiblePMCell, ReversiblePMState, ReversiblePMZigzag
-from vidpred.cells.rpm import RPMCell, RPMFlow, RPMState, RPMZigzag
+from vidpred.cells.rpm import RPMCell, RPMState
 from vidpred.cells.sa_convlstm import SAConvLSTMCell, SAConvLSTMState
 from vidpred.cells.stam import STAMCell, STAMState, STAMZigzag
 from vidpred.cells.stau import STAUCell
@@ -38,9 +38,11 @@ from vidpred.cells.stlstm import STLSTMCell, STLSTMState
 from vidpred.cells.trajgru import TrajGRUCell, TrajGRUState
 from vidpred.cells.volume import Window, Windowed, WindowedState, WindowedZigzag
 from vidpred.cells.wiring import (
+    GatedFlow,
     Ladder,
     LadderFlow,
     PastMemories,
+    PastZigzag,
     Remat,
     Stack,
     Zigzag,
@@ -73,6 +75,7 @@ __all__ = [
     "FreeRunning",
     "GHUCell",
     "GHUState",
+    "GatedFlow",
     "Inverse",
     "Invertible",
     "Ladder",
@@ -91,13 +94,12 @@ __all__ = [
     "MotionLSTMState",
     "MotionZigzag",
     "PastMemories",
+    "PastZigzag",
     "Penalty",
     "PhyCell",
     "PhyCellState",
     "RPMCell",
-    "RPMFlow",
     "RPMState",
-    "RPMZigzag",
     "Remat",
     "Reversible",
     "ReversibleFlow",

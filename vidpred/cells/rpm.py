@@ -10,42 +10,17 @@ from torch import Tensor, nn
 
 from vidpred.cells.base import Cell, ConvNorm, Norm, zeros
 from vidpred.cells.gates import lstm_memory
-from vidpred.cells.wiring import PastMemories, Zigzag, ZigzagFlow, ZigzagState
-
-
-class RPMFlow(NamedTuple):
-    """What rises in STRPM: the features ``x``, the memories ``m`` and the output gate ``o``."""
-
-    x: Tensor
-    m: PastMemories
-    o: Tensor
+from vidpred.cells.wiring import GatedFlow, PastMemories, PastZigzag, ZigzagFlow
 
 
 class RPMState(NamedTuple):
-    """Hidden state ``h`` and the last ``tau`` temporal memories, oldest first.
-
-    Each is ``(B, hidden_channels, H, W)``; the temporal memory c is ``past_c[-1]``.
-    """
+    """Hidden state ``h``, ``(B, hidden_channels, H, W)``, and the temporal memories like it."""
 
     h: Tensor
-    past_c: tuple[Tensor, ...]
+    past_c: PastMemories
 
 
-class RPMZigzag(Zigzag):
-    """A zigzag that hands on the last memories ``m``: as many as its cells keep of theirs.
-
-    Args:
-        cells: RPM cells from bottom to top.
-    """
-
-    def init_state(self, like: Tensor) -> ZigzagState:
-        cells = self.stack.init_state(like)
-        maps = tuple(torch.zeros_like(c) for c in cells[0].past_c)
-        missing = like.new_full((len(like), 1, 1, 1), len(maps))
-        return ZigzagState(cells, PastMemories(maps, missing))
-
-
-class RPMCell(Cell[RPMFlow, RPMState]):
+class RPMCell(Cell[GatedFlow, RPMState]):
     r"""Residual predictive memory: what changes is predicted, the features pass beside it.
 
     .. math::
@@ -62,7 +37,7 @@ class RPMCell(Cell[RPMFlow, RPMState]):
     channels, and the residual is :math:`r = W'_{1 \times 1} * [T, S, o]`. Elsewhere
     :math:`r = T = S = O = x`. :math:`m = m^{k-1}` is the memory of the layer below, and the top
     layer's of t-1 comes below the bottom one's. Stays: ``h``, the past ``tau`` of ``c``. Rises:
-    ``h'``, the past ``tau`` of ``m``, ``o``. Wiring: :class:`~vidpred.cells.RPMZigzag`.
+    ``h'``, the past ``tau`` of ``m``, ``o``. Wiring: :class:`~vidpred.cells.PastZigzag`.
 
     Args:
         in_channels: Channels of what arrives from below: ``hidden_channels`` for ``x``,
@@ -85,14 +60,14 @@ class RPMCell(Cell[RPMFlow, RPMState]):
 
     Example:
         >>> import torch
-        >>> zigzag = RPMZigzag([RPMCell(3 * 8, 8), RPMCell(8, 8)])
+        >>> zigzag = PastZigzag([RPMCell(3 * 8, 8), RPMCell(8, 8)])
         >>> tso = torch.zeros(2, 3 * 8, 16, 16)
         >>> h, state = zigzag(tso, zigzag.init_state(tso))
         >>> h.shape, len(state.m.maps)
         (torch.Size([2, 8, 16, 16]), 5)
     """
 
-    wiring = RPMZigzag
+    wiring = PastZigzag
 
     def __init__(
         self,
@@ -126,17 +101,17 @@ class RPMCell(Cell[RPMFlow, RPMState]):
         self.conv_sto = nn.Conv2d(3 * n, n, 1) if in_channels == 3 * n else None
 
     def init_state(self, like: Tensor) -> RPMState:
-        h, *past_c = (zeros(like, self.hidden_channels) for _ in range(1 + self.tau))
-        return RPMState(h, tuple(past_c))
+        h, *past = (zeros(like, self.hidden_channels) for _ in range(1 + self.tau))
+        missing = like.new_full((len(like), 1, 1, 1), self.tau)
+        return RPMState(h, PastMemories(tuple(past), missing))
 
-    def forward(self, flow: RPMFlow | ZigzagFlow, state: RPMState) -> tuple[RPMFlow, RPMState]:
-        past_m, missing = flow.m
-        h, past_c = state
-        begun = missing == 0
+    def forward(self, flow: GatedFlow | ZigzagFlow, state: RPMState) -> tuple[GatedFlow, RPMState]:
+        past_m, (h, past_c) = flow.m, state
+        begun = past_m.missing == 0
         h, o, c, m = self.update(
-            flow.x.to(h.dtype), h, past_m[-1], past_c, [begun * m for m in past_m]
+            flow.x.to(h.dtype), h, past_m.maps[-1], past_c.maps, [begun * m for m in past_m.maps]
         )
-        return RPMFlow(h, flow.m.append(m), o), RPMState(h, (*past_c[1:], c))
+        return GatedFlow(h, past_m.append(m), o), RPMState(h, past_c.append(c))
 
     def update(
         self, x: Tensor, h: Tensor, m: Tensor, past_c: Sequence[Tensor], past_m: Sequence[Tensor]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vidpred.cells.base import Cell, ConvNorm, Norm, zeros
 from vidpred.cells.gates import choose, lstm_increment
 from vidpred.cells.volume import Windowed, cube
-from vidpred.cells.wiring import PastMemories, Zigzag, ZigzagFlow, ZigzagState
+from vidpred.cells.wiring import GatedFlow, PastMemories, PastZigzag, ZigzagFlow
 
 
 class STAMState(NamedTuple):
@@ -19,14 +19,6 @@ class STAMState(NamedTuple):
 
     h: Tensor
     past_c: PastMemories
-
-
-class PastZigzag(Zigzag):
-    """A zigzag that hands on the last memories ``m``: as many as its cells keep of theirs."""
-
-    def init_state(self, like: Tensor) -> ZigzagState:
-        bottom = self.stack.cells[0].init_state(like)  # type: ignore[operator]
-        return ZigzagState(self.stack.init_state(like), bottom.past_c)
 
 
 class STAMZigzag(Windowed):
@@ -40,7 +32,7 @@ class STAMZigzag(Windowed):
         super().__init__(PastZigzag(cells), cells[0].volume)
 
 
-class STAMCell(Cell[ZigzagFlow, STAMState]):
+class STAMCell(Cell[GatedFlow, STAMState]):
     r"""Long short-term memory whose forget gates choose among the last memories.
 
     .. math::
@@ -56,7 +48,7 @@ class STAMCell(Cell[ZigzagFlow, STAMState]):
     by side in the channels of ``x``. :math:`m = m^{k-1}` is the memory of the layer below, and
     below the bottom layer's comes the top layer's of t-1. ``b`` is added in both forget gates; each
     :math:`W * \cdot` but the 1x1x1 is followed by the norm, one for all gates of an input. Stays:
-    ``h``, the past ``tau`` of ``c``. Rises: ``h'``, the past ``tau`` of ``m``. Wiring:
+    ``h``, the past ``tau`` of ``c``. Rises: ``h'``, the past ``tau`` of ``m``, ``o``. Wiring:
     :class:`~vidpred.cells.STAMZigzag`.
 
     Args:
@@ -130,15 +122,17 @@ class STAMCell(Cell[ZigzagFlow, STAMState]):
         missing = like.new_full((len(like), 1, 1, 1, 1), self.tau - 1)
         return STAMState(h, PastMemories(tuple(past), missing))
 
-    def forward(self, flow: ZigzagFlow, state: STAMState) -> tuple[ZigzagFlow, STAMState]:
-        (x, past_m), (h, past_c) = flow, state
-        h, c, m = self.update(x, h, past_m.maps[-1], past_c, past_m)
-        return ZigzagFlow(h, past_m.append(m)), STAMState(h, past_c.append(c))
+    def forward(
+        self, flow: GatedFlow | ZigzagFlow, state: STAMState
+    ) -> tuple[GatedFlow, STAMState]:
+        past_m, (h, past_c) = flow.m, state
+        h, o, c, m = self.update(flow.x, h, past_m.maps[-1], past_c, past_m)
+        return GatedFlow(h, past_m.append(m), o), STAMState(h, past_c.append(c))
 
     def update(
         self, x: Tensor, h: Tensor, m: Tensor, past_c: PastMemories, past_m: PastMemories
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The equations: ``(h', c', m')``."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The equations: ``(h', o, c', m')``."""
         n = self.hidden_channels
         if isinstance(self.conv_x, ConvNorm):
             x_c, x_m, x_o = self.conv_x(x).split([3 * n, 3 * n, n], dim=1)
@@ -149,8 +143,8 @@ class STAMCell(Cell[ZigzagFlow, STAMState]):
         c = self.remember(x_c + h_c, past_c)
         m = self.remember(x_m + self.conv_m(m), past_m)
         memories = torch.cat([c, m], dim=1)
-        o = torch.sigmoid(x_o + h_o + self.conv_o(memories))
-        return (o * torch.tanh(self.conv_last(memories))).to(c.dtype), c, m
+        o = torch.sigmoid(x_o + h_o + self.conv_o(memories)).to(c.dtype)
+        return o * torch.tanh(self.conv_last(memories)), o, c, m
 
     def remember(self, gates: Tensor, past: PastMemories) -> Tensor:
         """A new memory from the past ones and the gates before their non-linearities."""

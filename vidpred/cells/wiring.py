@@ -103,6 +103,27 @@ class Zigzag(Cell[Tensor, ZigzagState]):
         return top.x, ZigzagState(cells, top.m)
 
 
+class GatedFlow(NamedTuple):
+    """What rises in a zigzag of past memories: ``x``, the last ``m``, and the output gate ``o``."""
+
+    x: Tensor
+    m: PastMemories
+    o: Tensor
+
+
+class PastZigzag(Zigzag):
+    """A zigzag that hands on the last memories ``m``: as many as its cells keep of theirs.
+
+    Args:
+        cells: From bottom to top, such as keep ``past_c`` in their state; all with the same
+            ``hidden_channels``.
+    """
+
+    def init_state(self, like: Tensor) -> ZigzagState:
+        bottom = self.stack.cells[0].init_state(like)  # type: ignore[operator]
+        return ZigzagState(self.stack.init_state(like), bottom.past_c)
+
+
 class LadderFlow(NamedTuple):
     """What rises in a ladder: ``s``, and the rungs below: ``(S(t,j-1), T(t-1,j))`` of layer j."""
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vidpred.cells import RPMCell, RPMZigzag, ZigzagFlow, ZigzagState
+from vidpred.cells import PastZigzag, RPMCell, ZigzagFlow, ZigzagState
 from vidpred.models.autoencoder import ConvDecoder
 from vidpred.models.domains import MergedDecoder
 
@@ -42,7 +42,7 @@ class DomainDecoder(MergedDecoder):
         return F.pixel_shuffle(gate * torch.tanh(self.merged((t, s), ())), self.patch)
 
 
-class DomainZigzag(RPMZigzag):
+class DomainZigzag(PastZigzag):
     """A zigzag of RPMs that the three domains enter, and from whose top c, m and o rise.
 
     Args:
@@ -62,5 +62,5 @@ class DomainZigzag(RPMZigzag):
 
     def forward(self, flow: Tensor, state: ZigzagState) -> tuple[Tensor, ZigzagState]:
         top, cells = self.stack(ZigzagFlow(flow, state.m), state.cells)
-        domains = (cells[-1].past_c[-1], top.m.maps[-1], top.o)
+        domains = (cells[-1].past_c.maps[-1], top.m.maps[-1], top.o)
         return torch.cat(domains, dim=1), ZigzagState(cells, top.m)
