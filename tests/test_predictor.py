@@ -31,6 +31,8 @@ MODELS: dict[str, Callable[[], Predictor]] = {
     "stip": lambda: zoo.stip(CHANNELS, 4, 2, 1, kernel_size=3),
     "stip-one-domain": lambda: zoo.stip(CHANNELS, 4, 2, 2, patch=1, length=3, separate=False),
     "stip-convgru": lambda: zoo.stip(CHANNELS, 4, 2, 2, patch=1, cell=ConvGRUCell),
+    "stae": lambda: zoo.stae(CHANNELS, 4, 2, 1, kernel_size=3, patch=2, tau=2),
+    "stae-one-domain": lambda: zoo.stae(CHANNELS, 4, 2, patch=1, length=3, separate=False),
     "e3d_lstm": lambda: zoo.e3d_lstm(CHANNELS, 4, 2, kernel_size=3, tau=2),
     "stam": lambda: zoo.stam(CHANNELS, 4, 2, tau=2),
     "crevnet": lambda: zoo.crevnet(CHANNELS, 2, blocks=(1, 1)),

@@ -362,3 +362,21 @@ def test_stau_refuses_to_leave_a_convolution_without_use(temporal: Any, spatial:
     with pytest.raises(ValueError, match=says) as error:
         STAUCell(4, 4, temporal_attention=temporal, spatial_attention=spatial)
     assert one_line(error)
+
+
+@pytest.mark.parametrize("norm", ["group", None])
+def test_stam_with_one_past_memory_is_an_st_lstm(norm: Any) -> None:
+    torch.manual_seed(0)
+    stlstms = [STLSTMCell(4, 4, 3, norm=norm) for _ in range(2)]
+    stams = [STAMCell(4, 4, (1, 3, 3), depth=1, tau=1, norm=norm) for _ in range(2)]
+    for stam, stlstm in zip(stams, stlstms, strict=True):
+        weights = stlstm.state_dict()
+        cubic = {name: w.unsqueeze(2) if w.dim() == 4 else w for name, w in weights.items()}
+        stam.load_state_dict({**cubic, "conv_last.bias": torch.zeros(4)})
+    frames = clip(4)
+    deep, flat = STAMCell.wiring(stams), STLSTMCell.wiring(stlstms)
+    state, same = deep.init_state(frames[0]), flat.init_state(frames[0])
+    for frame in frames:
+        output, state = deep(frame, state)
+        expected, same = flat(frame, same)
+        torch.testing.assert_close(output, expected, rtol=0, atol=1e-6)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from naive.crevnet import crevnet as naive_crevnet
 from naive.iprnn import iprnn as naive_iprnn
+from naive.stae import stae as naive_stae
 from naive.stip import stip as naive_stip
 from torch import nn
 
@@ -38,12 +39,15 @@ MODELS: dict[str, Callable[..., Predictor]] = {
     "convlstm": zoo.convlstm,
     "strpm": zoo.strpm,
     "stip": zoo.stip,
+    "stae": zoo.stae,
     "sa_convlstm": zoo.sa_convlstm,
 }
 SETTINGS: dict[str, Callable[..., Predictor]] = {
     "stip_ucf_sports": zoo.stip_ucf_sports,
     "stip_human36m": zoo.stip_human36m,
     "stip_sjtu4k": zoo.stip_sjtu4k,
+    "stae_ucf_sports": zoo.stae_ucf_sports,
+    "stae_ucf101": zoo.stae_ucf101,
 }
 FREE_RUNNING: dict[str, Callable[..., Predictor]] = {
     "trajgru": zoo.trajgru,
@@ -193,6 +197,19 @@ def stip(colours: int, patch: int) -> int:
     return 16 * STGRU_UNIT + conv(2 * 64, 64, 1) + frames
 
 
+def stae(colours: int, scales: int) -> int:
+    """4 units, whose kernels are 3 maps deep, three encoders, three decoders and their merge."""
+    gates = sum(
+        3 * conv(channels, gates * 64, 5, bias=False) + 3 * gates * 64
+        for channels, gates in ((64, 7), (64, 4), (64, 3), (2 * 64, 1))
+    )
+    folded = 64 * colours
+    encoder = conv(folded, 64, 1) + scales * cubic(64, 64)
+    decoder = scales * cubic(64, 64) + conv(2 * 64, folded, 1)
+    merge = conv(2 * folded, folded, 1)
+    return 4 * (gates + conv(2 * 64, 64, 1)) + 3 * (encoder + decoder) + merge
+
+
 TO_PATCHES = conv(128, 16, 1, bias=False)
 PARAMETERS = {
     "stau": 4 * STAU_UNIT + frame(64, 2),
@@ -216,6 +233,9 @@ PARAMETERS = {
     "stip_ucf_sports": stip(3, 2),
     "stip_human36m": stip(3, 4),
     "stip_sjtu4k": stip(3, 8),
+    "stae": stae(1, 2),
+    "stae_ucf_sports": stae(3, 2),
+    "stae_ucf101": stae(3, 1),
     "sa_convlstm": sa_convlstm(16) + 3 * sa_convlstm(64) + conv(64, 16, 1, bias=False),
     "trajgru": trajgru_levels(),
     "frnn": frnn_layers(),
@@ -294,7 +314,7 @@ def test_e3d_lstm_has_the_published_size() -> None:
 
 def layers(model: Predictor) -> Any:
     core: Any = model.core
-    while isinstance(core, cells.Windowed | SharedCore):
+    while isinstance(core, cells.Windowed | cells.Volumes | SharedCore):
         core = core.core
     found = getattr(core, "stack", core).cells
     beside = (cells.Decoupling, cells.Difference, cells.FirstHighway, IRevNetBlock)
@@ -317,6 +337,7 @@ def test_defaults_are_the_papers_settings() -> None:
         "convlstm": cells.ConvLSTMCell,
         "strpm": cells.RPMCell,
         "stip": cells.STGRUCell,
+        "stae": cells.STAMCell,
         "sa_convlstm": cells.SAConvLSTMCell,
     }
     for name, model in made.items():
@@ -330,15 +351,16 @@ def test_defaults_are_the_papers_settings() -> None:
         kernels = {m.kernel_size for m in layers(model).modules() if isinstance(m, nn.Conv2d)}
         assert kernels <= {(5, 5), (1, 1)} | ({(3, 3)} if name == "motionrnn" else set())
         kernels = {m.kernel_size for m in layers(model).modules() if isinstance(m, nn.Conv3d)}
-        assert kernels <= {(3, 3, 3) if name == "stam" else (2, 5, 5), (1, 1, 1)}
+        deep = {"stam": (3, 3, 3), "stae": (3, 5, 5)}.get(name, (2, 5, 5))
+        assert kernels <= {deep, (1, 1, 1)}
         encoder: Any = model.encoder
-        assert encoder.stride == {"strpm": 8 * 4, "stip": 2 * 16}.get(name, 4)
+        assert encoder.stride == {"strpm": 8 * 4, "stip": 2 * 16, "stae": 8 * 4}.get(name, 4)
     for cell in layers(made["stau"]):
         assert (cell.tau, cell.theta, cell.gamma, cell.scaled) == (5, 5, 0.0, True)
     for cell in layers(made["mau"]):
         assert (cell.tau, cell.gamma, cell.scaled) == (5, 0.0, True)
     assert {(cell.tau, cell.forget_bias) for cell in layers(made["strpm"])} == {(5, 1.0)}
-    for cell in [*layers(made["e3d_lstm"]), *layers(made["stam"])]:
+    for cell in [cell for name in ("e3d_lstm", "stam", "stae") for cell in layers(made[name])]:
         assert (cell.tau, cell.volume[1]) == (5, 2)
     recalls = {name: model.decoder.recall for name, model in made.items()}
     assert recalls == {
@@ -355,6 +377,7 @@ def test_defaults_are_the_papers_settings() -> None:
         "convlstm": 0,
         "strpm": 0,
         "stip": 0.1,
+        "stae": 0,
         "sa_convlstm": 0,
     }
 
@@ -526,6 +549,36 @@ def test_the_decoders_of_domains_keep_no_map_of_the_frame_s_size(name: str) -> N
     assert widths <= {width}
 
 
+STAE: list[dict[str, Any]] = [
+    {"downsamplings": 1, "patch": 2, "tau": 3},
+    {"downsamplings": 2, "patch": 1, "tau": 2, "length": 1, "norm": None},
+    {"downsamplings": 0, "patch": 2, "tau": 1, "norm": "layer", "size": (8, 12)},
+    {"downsamplings": 2, "patch": 2, "length": 3, "kernel_size": (2, 3, 5)},
+]
+
+
+@pytest.mark.parametrize("separate", [True, False])
+@pytest.mark.parametrize("options", STAE, ids=str)
+def test_stae_is_its_naive_twin(options: dict[str, Any], separate: bool) -> None:
+    torch.manual_seed(0)
+    options = {"kernel_size": 3, "length": 2, "tau": 5, **options}
+    model = zoo.stae(2, 4, 3, separate=separate, **options).double()
+    with torch.no_grad():
+        for parameter in model.parameters():  # also those that start at 0 or 1
+            parameter.add_(0.3 * torch.randn_like(parameter) / parameter[0].numel() ** 0.5)
+    frames = torch.rand(2, 4, 2, 8, 8 if options["downsamplings"] else 12, dtype=torch.float64)
+    with torch.no_grad():
+        expected = naive_stae(
+            dict(model.state_dict()),
+            [dict(cell.state_dict()) for cell in layers(model)],
+            list(frames.unbind(1)),
+            horizon=3,
+            **{name: options[name] for name in ("length", "patch", "tau")},
+        )
+        predicted = model(frames, horizon=3)
+    torch.testing.assert_close(predicted, torch.stack(expected, dim=1), rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("depth", [1, 3])
 def test_crevnet_is_its_naive_twin(depth: int) -> None:
     torch.manual_seed(0)
@@ -579,6 +632,10 @@ def test_what_every_model_refuses(name: str, options: dict[str, Any], says: str)
         (lambda: zoo.strpm(tau=0), "tau must be at least 1 .* got 0"),
         (lambda: zoo.strpm(patch=0), "patch must be at least 1 pixel, got 0"),
         (lambda: zoo.strpm(in_channels=0), "at least one channel, got in_channels=0"),
+        (lambda: zoo.stae(tau=0), "tau must be at least 1 .* got 0"),
+        (lambda: zoo.stae(patch=0), "patch must be at least 1 pixel, got 0"),
+        (lambda: zoo.stae(in_channels=0), "at least one channel, got in_channels=0"),
+        (lambda: zoo.stae(length=0), "a volume has at least one map, got depth=0"),
         (lambda: zoo.e3d_lstm(tau=0), "tau must be at least 1 .* got 0"),
         (lambda: zoo.e3d_lstm(depth=0), "at least one feature map, got depth=0"),
         (lambda: zoo.crevnet(depth=0), "at least one feature map, got depth=0"),

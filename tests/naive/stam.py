@@ -17,8 +17,8 @@ def stam(
     M_past: list[Tensor],
     *,
     forget_bias: float = 1.0,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``(H_t, C_t, M_t)``; the past ``C`` are those of the layer, the last of the past ``M``
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``(H_t, O_t, C_t, M_t)``; the past ``C`` are those of the layer, the last of the past ``M``
     that of the layer below."""
     if "conv_x.0.weight" in W:  # T, S and O are one
         X_i, X_f, X_g, X_i_, X_f_, X_g_, X_o = conv3d(W, "conv_x", T, 7)
@@ -35,7 +35,8 @@ def stam(
     both = torch.cat([C_t, M_t], dim=1)
     (W_o,) = conv3d(W, "conv_o", both)
     O_t = torch.sigmoid(X_o + H_o + W_o)
-    return O_t * torch.tanh(F.conv3d(both, W["conv_last.weight"], W["conv_last.bias"])), C_t, M_t
+    H_t = O_t * torch.tanh(F.conv3d(both, W["conv_last.weight"], W["conv_last.bias"]))
+    return H_t, O_t, C_t, M_t
 
 
 def attention(gate: Tensor, past: list[Tensor]) -> Tensor:

@@ -229,7 +229,7 @@ def run_stam(
         X = torch.stack(frames[t - depth : t], dim=2)
         for k, W in enumerate(layers):
             T, S, O = (X, X, X) if "conv_x.0.weight" in W else X.chunk(3, dim=1)
-            H[k], C_t, M_t = stam(W, T, S, O, H[k], C[k][-tau:], M[-tau:], **options)
+            H[k], _, C_t, M_t = stam(W, T, S, O, H[k], C[k][-tau:], M[-tau:], **options)
             C[k].append(C_t)
             M.append(M_t)
             X = H[k]

@@ -36,7 +36,7 @@ from vidpred.cells.stau import STAUCell
 from vidpred.cells.stgru import STGRUCell, STGRUState
 from vidpred.cells.stlstm import STLSTMCell, STLSTMState
 from vidpred.cells.trajgru import TrajGRUCell, TrajGRUState
-from vidpred.cells.volume import Window, Windowed, WindowedState, WindowedZigzag
+from vidpred.cells.volume import Volumes, Window, Windowed, WindowedState, WindowedZigzag
 from vidpred.cells.wiring import (
     GatedFlow,
     Ladder,
@@ -119,6 +119,7 @@ __all__ = [
     "Stack",
     "TrajGRUCell",
     "TrajGRUState",
+    "Volumes",
     "Window",
     "Windowed",
     "WindowedState",

@@ -58,6 +58,7 @@ class STAMCell(Cell[GatedFlow, STAMState]):
             and width odd.
         depth: How many feature maps make a volume.
         tau: How many past memories the attention sees; before the first frame one, which is zero.
+            With 1 there is no choice: the unit is an ST-LSTM with 3D convolutions.
         separate: ``x`` is ``T``, ``S`` and ``O``, side by side in its channels.
         forget_bias: The constant ``b`` in the forget gates.
         norm: ``"group"`` (any resolution), ``"layer"`` (needs ``size``) or ``None``.

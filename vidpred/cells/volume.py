@@ -97,6 +97,49 @@ class WindowedZigzag(Windowed):
         super().__init__(Zigzag(cells), cells[0].volume)
 
 
+class Volumes(Cell[Tensor, Any]):
+    """Lets a core of 3D cells see feature maps each of which holds a volume.
+
+    Channels by depth, it lies in the channels of a map, and so does what rises from the core.
+
+    Args:
+        core: A wiring of 3D cells.
+        depth: How many maps make a volume.
+
+    Raises:
+        ValueError: ``depth`` is below 1.
+
+    Example:
+        >>> import torch
+        >>> from vidpred.cells import PastZigzag, STAMCell
+        >>> core = Volumes(PastZigzag([STAMCell(3, 8)]), depth=2)
+        >>> x = torch.zeros(2, 3 * 2, 16, 16)
+        >>> core(x, core.init_state(x))[0].shape
+        torch.Size([2, 16, 16, 16])
+    """
+
+    wiring = Stack
+
+    def __init__(self, core: Cell[Tensor, Any], depth: int) -> None:
+        super().__init__()
+        if depth < 1:
+            raise ValueError(f"a volume has at least one map, got depth={depth}")
+        self.core = core
+        self.depth = depth
+        self.hidden_channels = core.hidden_channels * depth
+
+    def init_state(self, like: Tensor) -> Any:
+        return self.core.init_state(self.volume_of(like))
+
+    def forward(self, flow: Tensor, state: Any) -> tuple[Tensor, Any]:
+        top, state = self.core(self.volume_of(flow), state)
+        return laid_out_as(flow, top.flatten(1, 2)), state
+
+    def volume_of(self, x: Tensor) -> Tensor:
+        """``(B, C * depth, H, W)`` as ``(B, C, depth, H, W)``."""
+        return laid_out_as(x, x.unflatten(1, (-1, self.depth)))
+
+
 def cube(kernel_size: int | tuple[int, int, int]) -> tuple[int, int, int]:
     """The depth, height and width of a 3D kernel, of which one number gives all three."""
     if isinstance(kernel_size, int):

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vidpred.models.volume import convolution, transposed
+
 
 class Encoder(nn.Module, abc.ABC):
     """Maps frames to feature maps, the coarsest of which enters the recurrent core.
@@ -53,6 +55,8 @@ class ConvEncoder(Encoder):
         hidden_channels: Channels of every feature map.
         downsamplings: How often the sides are halved.
         slope: Of the LeakyReLU below zero; 0 makes it a ReLU.
+        depth: Makes the convolutions 3D ones of volumes of so many maps, which lie, channels by
+            depth, in the channels of the feature maps. ``None``: 2D ones.
 
     Example:
         >>> import torch
@@ -61,7 +65,12 @@ class ConvEncoder(Encoder):
     """
 
     def __init__(
-        self, in_channels: int, hidden_channels: int, downsamplings: int, slope: float = 0.2
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        downsamplings: int,
+        slope: float = 0.2,
+        depth: int | None = None,
     ) -> None:
         super().__init__()
         if downsamplings < 0:
@@ -71,9 +80,9 @@ class ConvEncoder(Encoder):
         self.stride = 2**downsamplings
         self.slope = slope
         self.convs = nn.ModuleList(
-            [nn.Conv2d(in_channels, hidden_channels, 1)]
+            [convolution(in_channels, hidden_channels, 1, 1, depth)]
             + [
-                nn.Conv2d(hidden_channels, hidden_channels, 3, stride=2, padding=1)
+                convolution(hidden_channels, hidden_channels, 3, 2, depth)
                 for _ in range(downsamplings)
             ]
         )
@@ -104,6 +113,8 @@ class ConvDecoder(Decoder):
             convolution (skip connection), after the last if the encoder gives one of that size; 0
             for none.
         slope: Of the LeakyReLU below zero; 0 makes it a ReLU.
+        depth: Makes the convolutions 3D ones of volumes of so many maps, which lie, channels by
+            depth, in the channels of the feature maps. ``None``: 2D ones.
     """
 
     def __init__(
@@ -114,14 +125,14 @@ class ConvDecoder(Decoder):
         upsamplings: int,
         recall: float = 0.0,
         slope: float = 0.2,
+        depth: int | None = None,
     ) -> None:
         super().__init__()
         self.recall = recall
         self.slope = slope
         widths = [in_channels] + [hidden_channels] * upsamplings
         self.convs = nn.ModuleList(
-            nn.ConvTranspose2d(width, hidden_channels, 3, stride=2, padding=1, output_padding=1)
-            for width in widths[:-1]
+            transposed(width, hidden_channels, depth) for width in widths[:-1]
         )
         self.to_frame = nn.Conv2d(widths[-1], out_channels, 1)
 
@@ -153,7 +164,7 @@ class ConvDecoder(Decoder):
             weight, bias = merge @ weight, merge @ bias
         if not self.convs:
             return weight.t()[..., None, None], bias
-        last = cast(nn.ConvTranspose2d, self.convs[-1])
+        last = self.convs[-1]
         kernel = torch.einsum("iokl,co->ickl", last.weight, weight)
         return kernel, weight @ cast(Tensor, last.bias) + bias
 

@@ -36,6 +36,7 @@ class DomainEncoder(Encoder):
         patch: Side of the squares that are folded into channels, in pixels.
         domains: Their names, in order.
         slope: Of the LeakyReLU below zero; 0 makes it a ReLU.
+        depth: Makes the encoders 3D, for clips of so many frames. ``None``: 2D.
 
     Example:
         >>> import torch
@@ -52,19 +53,21 @@ class DomainEncoder(Encoder):
         patch: int,
         domains: Sequence[str],
         slope: float = 0.2,
+        depth: int | None = None,
     ) -> None:
         super().__init__()
         self.fold = PatchEncoder(in_channels, patch)
-        folded = in_channels * patch**2
-        self.domains = nn.ModuleDict(
-            {name: ConvEncoder(folded, hidden_channels, downsamplings, slope) for name in domains}
-        )
+        sizes = in_channels * patch**2, hidden_channels, downsamplings
+        self.domains = nn.ModuleDict({name: ConvEncoder(*sizes, slope, depth) for name in domains})
         self.in_channels = in_channels
         self.stride = patch * 2**downsamplings
         self.patch = patch
+        self.depth = depth
 
     def forward(self, frames: Tensor) -> list[Tensor]:
         (folded,) = self.fold(frames)
+        if self.depth is not None:  # colours by frames, where a clip has frames by colours
+            folded = folded.unflatten(1, (self.depth, -1)).transpose(1, 2).flatten(1, 2)
         sizes = zip(*(encode(folded) for encode in self.domains.values()), strict=True)
         *finer, coarsest = sizes
         return [*(x for maps in finer[1:] for x in maps), torch.cat(coarsest, dim=1)]
@@ -85,6 +88,7 @@ class MergedDecoder(Decoder):
         domains: Their names, in order.
         recall: Weight of the encoders' feature maps; 0 for none.
         slope: Of the LeakyReLU below zero; 0 makes it a ReLU.
+        depth: Makes the decoders 3D, for volumes of so many maps. ``None``: 2D.
 
     Example:
         >>> import torch
@@ -103,13 +107,16 @@ class MergedDecoder(Decoder):
         domains: Sequence[str],
         recall: float = 0.0,
         slope: float = 0.2,
+        depth: int | None = None,
     ) -> None:
         super().__init__()
         self.recall = recall
         self.patch = patch
         folded = out_channels * patch**2
         sizes = in_channels, hidden_channels, folded, upsamplings
-        self.domains = nn.ModuleDict({name: ConvDecoder(*sizes, recall, slope) for name in domains})
+        self.domains = nn.ModuleDict(
+            {name: ConvDecoder(*sizes, recall, slope, depth) for name in domains}
+        )
         self.merge = nn.Conv2d(len(domains) * folded, folded, 1)
 
     def forward(self, x: Tensor, features: Sequence[Tensor]) -> Tensor:

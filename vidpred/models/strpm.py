@@ -1,4 +1,4 @@
-"""What STRPM puts around its units: the temporal, the spatial and the output domain."""
+"""What STRPM and STAE put around their units: the temporal, the spatial and the output domain."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vidpred.cells import PastZigzag, RPMCell, ZigzagFlow, ZigzagState
+from vidpred.cells import PastZigzag, RPMCell, STAMCell, ZigzagFlow, ZigzagState
 from vidpred.models.autoencoder import ConvDecoder
 from vidpred.models.domains import MergedDecoder
 
@@ -21,6 +21,7 @@ class DomainDecoder(MergedDecoder):
         out_channels: Channels of a frame.
         upsamplings: How often the sides are doubled before the unfolding.
         patch: Side of the squares that are unfolded, in pixels.
+        depth: Makes the decoders 3D, for volumes of so many maps. ``None``: 2D.
 
     Example:
         >>> import torch
@@ -29,12 +30,17 @@ class DomainDecoder(MergedDecoder):
     """
 
     def __init__(
-        self, hidden_channels: int, out_channels: int, upsamplings: int, patch: int
+        self,
+        hidden_channels: int,
+        out_channels: int,
+        upsamplings: int,
+        patch: int,
+        depth: int | None = None,
     ) -> None:
         n = hidden_channels
-        super().__init__(n, n, out_channels, upsamplings, patch, ("t", "s"), slope=0.0)
+        super().__init__(n, n, out_channels, upsamplings, patch, ("t", "s"), 0.0, 0.0, depth)
         folded = out_channels * patch**2
-        self.domains["o"] = ConvDecoder(n, n, folded, upsamplings, slope=0.0)
+        self.domains["o"] = ConvDecoder(n, n, folded, upsamplings, slope=0.0, depth=depth)
 
     def forward(self, x: Tensor, features: Sequence[Tensor]) -> Tensor:
         t, s, o = x.chunk(3, dim=1)
@@ -43,7 +49,7 @@ class DomainDecoder(MergedDecoder):
 
 
 class DomainZigzag(PastZigzag):
-    """A zigzag of RPMs that the three domains enter, and from whose top c, m and o rise.
+    """A zigzag that the three domains enter, and from whose top c, m and o rise.
 
     Args:
         cells: From bottom to top; the lowest for three inputs.
@@ -56,7 +62,7 @@ class DomainZigzag(PastZigzag):
         torch.Size([2, 24, 16, 16])
     """
 
-    def __init__(self, cells: Sequence[RPMCell]) -> None:
+    def __init__(self, cells: Sequence[RPMCell | STAMCell]) -> None:
         super().__init__(cells)
         self.hidden_channels = 3 * cells[-1].hidden_channels
 

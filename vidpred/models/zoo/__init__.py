@@ -1,6 +1,14 @@
 """The published models: functions that build them, with the papers' settings as defaults."""
 
-from vidpred.models.zoo.clips import stip, stip_human36m, stip_sjtu4k, stip_ucf_sports
+from vidpred.models.zoo.clips import (
+    stae,
+    stae_ucf101,
+    stae_ucf_sports,
+    stip,
+    stip_human36m,
+    stip_sjtu4k,
+    stip_ucf_sports,
+)
 from vidpred.models.zoo.domains import strpm
 from vidpred.models.zoo.free_running import encoder_forecaster, frnn, trajgru
 from vidpred.models.zoo.patched import (
@@ -32,6 +40,9 @@ __all__ = [
     "predrnnv2",
     "sa_convlstm",
     "stacked",
+    "stae",
+    "stae_ucf101",
+    "stae_ucf_sports",
     "stam",
     "stau",
     "stip",

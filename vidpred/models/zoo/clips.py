@@ -6,13 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from vidpred.cells import Cell, STGRUCell
+from vidpred.cells import Cell, PastZigzag, STAMCell, STGRUCell, Volumes
 from vidpred.cells.base import Norm
 from vidpred.models.clip import ClipPredictor
 from vidpred.models.domains import DomainEncoder, MergedDecoder
 from vidpred.models.iprnn import MergedStack
 from vidpred.models.pretrained import recorded
 from vidpred.models.stip import DomainStack, SharedCore
+from vidpred.models.strpm import DomainDecoder, DomainZigzag
 from vidpred.models.zoo.common import Size, feature_size, stack_of
 
 
@@ -145,3 +146,128 @@ def stip_sjtu4k(
         128
     """
     return stip(in_channels, hidden_channels, layers, patch=8, norm=norm, size=(2160, 3840))
+
+
+@recorded
+def stae(
+    in_channels: int = 1,
+    hidden_channels: int = 64,
+    layers: int = 4,
+    downsamplings: int = 2,
+    *,
+    kernel_size: int | tuple[int, int, int] = (3, 5, 5),
+    patch: int = 8,
+    length: int = 2,
+    tau: int = 5,
+    separate: bool = True,
+    norm: Norm = "group",
+    size: Size = None,
+) -> ClipPredictor:
+    r"""STAE: STAMs between three 3D encoders of clips and three 3D decoders.
+
+    .. math::
+        T_t, S_t, O_t &= TE(v_{t-L+1:t}), SE(v_{t-L+1:t}), OE(v_{t-L+1:t}) \\
+        TH_t, SH_t, OH_t &= TD(C_t^N), SD(M_t^N), OD(O_t^N) \\
+        \hat{v}_{t+1} &= OH_t \odot \tanh(W_{1 \times 1} * [TH_t, SH_t])
+
+    An encoder is a 1x1x1 convolution and ``downsamplings`` 3x3x3 ones that halve height and width,
+    each with a ReLU; all keep the depth of the clip. A decoder doubles height and width by as many
+    transposed 3x3x3 convolutions with a ReLU between them, and a convolution as deep as the volume
+    makes a folded frame of it. The defaults are those for UCF Sports; the published settings are
+    :func:`stae_ucf_sports` and :func:`stae_ucf101`.
+
+    Args:
+        in_channels: Channels of a frame.
+        hidden_channels: Channels of every state, and of a domain's features.
+        layers: How many units.
+        downsamplings: How often the encoders halve the sides of the folded frame.
+        kernel_size: Depth, height and width of the units' kernels, or one number for all three;
+            height and width odd.
+        patch: Side of the squares that are folded into channels, in pixels.
+        length: How many frames make a clip.
+        tau: How many past memories the attention sees. With 1 the units are ST-LSTMs with 3D
+            convolutions (the paper's ablation without STAM).
+        separate: Whether each domain has an encoder and a decoder. Or else there is one of each:
+            :math:`T_t = S_t = O_t`, and the hidden state is decoded (without ED).
+        norm: The units' norm: ``"group"``, ``"layer"`` (published; needs ``size``) or ``None``.
+        size: (H, W) of a frame, for ``norm="layer"``.
+
+    Reference:
+        Chang et al., ICME 2021; there is no code of the authors. Where the paper is silent, their
+        other models decide: patches, scales and the layers of encoders and decoders are STRPM's at
+        this resolution, 3D as in STAM; with clips of two frames they give the features of 64 x 2 x
+        16 x 16 that the paper names. Differs: as in the code of both, only the units are
+        normalised; their forget bias is 1.
+
+    Example:
+        >>> import torch
+        >>> model = stae(hidden_channels=8, layers=2)
+        >>> model(torch.rand(1, 4, 1, 32, 32), horizon=2).shape
+        torch.Size([1, 2, 1, 32, 32])
+    """
+    n, maps = hidden_channels, hidden_channels * length
+    frame = in_channels, downsamplings, patch
+    domains = "tso" if separate else "x"
+
+    def unit(width: int, hidden_channels: int) -> STAMCell:
+        return STAMCell(
+            width,
+            hidden_channels,
+            kernel_size,
+            depth=length,
+            tau=tau,
+            separate=width > hidden_channels,
+            norm=norm,
+            size=feature_size(size, patch * 2**downsamplings),
+        )
+
+    cells = stack_of(unit, len(domains) * n, n, layers)
+    if separate:
+        zigzag, decoder = DomainZigzag(cells), DomainDecoder(maps, *frame, depth=length)
+    else:
+        zigzag = PastZigzag(cells)
+        decoder = MergedDecoder(maps, maps, *frame, domains, slope=0.0, depth=length)
+    return ClipPredictor(
+        DomainEncoder(length * in_channels, maps, downsamplings, patch, domains, 0.0, length),
+        Volumes(zigzag, length),
+        decoder,
+        length,
+    )
+
+
+@recorded
+def stae_ucf_sports(
+    in_channels: int = 3, hidden_channels: int = 64, layers: int = 4, *, norm: Norm = "group"
+) -> ClipPredictor:
+    """:func:`stae` for UCF Sports, 512 x 512.
+
+    Args:
+        in_channels: Channels of a frame.
+        hidden_channels: Channels of every state, and of a domain's features.
+        layers: How many units.
+        norm: The units' norm; the published one is ``"layer"``, for frames of that size.
+
+    Example:
+        >>> stae_ucf_sports(hidden_channels=4, layers=1).stride
+        32
+    """
+    return stae(in_channels, hidden_channels, layers, 2, norm=norm, size=(512, 512))
+
+
+@recorded
+def stae_ucf101(
+    in_channels: int = 3, hidden_channels: int = 64, layers: int = 4, *, norm: Norm = "group"
+) -> ClipPredictor:
+    """:func:`stae` for UCF101, 256 x 256, with features of the same size as for UCF Sports.
+
+    Args:
+        in_channels: Channels of a frame.
+        hidden_channels: Channels of every state, and of a domain's features.
+        layers: How many units.
+        norm: The units' norm; the published one is ``"layer"``, for frames of that size.
+
+    Example:
+        >>> stae_ucf101(hidden_channels=4, layers=1).stride
+        16
+    """
+    return stae(in_channels, hidden_channels, layers, 1, norm=norm, size=(256, 256))
