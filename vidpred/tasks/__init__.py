@@ -5,6 +5,7 @@ from vidpred.tasks.callbacks import PredictionPicture, PredictionWriter
 from vidpred.tasks.checkpoints import ResumableCheckpoint
 from vidpred.tasks.forecast import ForecastTask
 from vidpred.tasks.schedule import DelayedStepLR
+from vidpred.tasks.strategy import StepDDPStrategy
 
 __all__ = [
     "AdversarialTask",
@@ -13,4 +14,5 @@ __all__ = [
     "PredictionPicture",
     "PredictionWriter",
     "ResumableCheckpoint",
+    "StepDDPStrategy",
 ]
