@@ -1,57 +1,41 @@
-"""``StepDDPStrategy`` in two processes; torchrun starts them, and they run this very file."""
+"""Training in two processes under each strategy; torchrun starts them, and they run this file."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from vidpred.tasks import StepDDPStrategy
+from vidpred.cells import STGRUCell
+from vidpred.losses import discriminator_loss, gan_loss, lp_loss
+from vidpred.models import Discriminator, zoo
+from vidpred.sampling import ScheduledSampling, draw_keep
+from vidpred.tasks import AdversarialTask, StepDDPStrategy
 
-STEPS, ACCUMULATE, BATCH, CLIP = 3, 2, 4, 0.3
-UNUSED = "ddp_find_unused_parameters_true"
+STEPS, ACCUMULATE, BATCH, LENGTH, CONTEXT, CLIP = 3, 2, 2, 5, 3, 0.05
+SAMPLING = ScheduledSampling(start=0.5, slope=0.01)
 
 
-class TinyGAN(LightningModule):
-    """Generator and discriminator as small as they get; gradients are accumulated and clipped."""
-
-    def __init__(self):
-        super().__init__()
-        self.automatic_optimization = False
-        self.generator = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 6))
-        self.discriminator = nn.Sequential(nn.Linear(6, 5), nn.LeakyReLU(0.2), nn.Linear(5, 1))
-
-    def configure_optimizers(self):
-        return [torch.optim.Adam(x.parameters(), 1e-2) for x in self.children()]
-
-    def discriminator_loss(self, x, fake):
-        true, false = self.discriminator(x), self.discriminator(fake.detach())
-        return F.softplus(-true).mean() + F.softplus(false).mean()
-
-    def generator_loss(self, x, fake):
-        return F.mse_loss(fake, x) + F.softplus(-self.discriminator(fake)).mean()
-
-    def training_step(self, x, batch_idx):
-        generator, discriminator = self.optimizers()  # pyright: ignore[reportGeneralTypeIssues]
-        fake = self.generator(x)
-        for optimizer, loss in (
-            (discriminator, self.discriminator_loss),
-            (generator, self.generator_loss),
-        ):
-            with self.toggled_optimizer(optimizer):
-                self.manual_backward(loss(x, fake) / ACCUMULATE)
-            if (batch_idx + 1) % ACCUMULATE == 0:
-                optimizer.step()
-                optimizer.zero_grad()
-
-    def on_before_optimizer_step(self, optimizer):
-        self.clip_gradients(optimizer, gradient_clip_val=CLIP)
+def adversarial():
+    return AdversarialTask(
+        zoo.stacked(STGRUCell, hidden_channels=4, layers=1),
+        Discriminator(1, hidden_channels=8, downsamplings=2),
+        context_length=CONTEXT,
+        sampling=SAMPLING,
+        lp_weight=0.5,
+        gan_weight=0.5,
+        gradient_clip_val=CLIP,
+        accumulate_grad_batches=ACCUMULATE,
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-2),
+        discriminator_optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-2),
+    )
 
 
 class Branches(LightningModule):
@@ -59,49 +43,61 @@ class Branches(LightningModule):
 
     def __init__(self):
         super().__init__()
-        self.both, self.one, self.none = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 6)
-        self.norm = nn.BatchNorm1d(6)
+        self.both, self.one, self.none = nn.Linear(16, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.norm = nn.BatchNorm3d(LENGTH)
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 0.1, weight_decay=0.1)
 
     def loss(self, x, rank):
-        y = self.norm(self.both(x))
+        y = self.both(self.norm(x))
         return (self.one(y) if rank == 1 else y.tanh()).square().mean()
 
     def training_step(self, x, batch_idx):
         return self.loss(x, self.global_rank)
 
 
-CASES = {
-    "ddp": (TinyGAN, UNUSED, "64-true"),
-    "step": (TinyGAN, StepDDPStrategy, "64-true"),
-    "bf16": (TinyGAN, StepDDPStrategy, "bf16-mixed"),
-    "branches": (Branches, StepDDPStrategy, "64-true"),
+def sharded():
+    # Its default splits tensors too, among all the processes of a node.
+    return ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1)
+
+
+def ddp():
+    return "ddp_find_unused_parameters_true"
+
+
+CASES = {  # name: module, strategy, precision, dtype
+    "ddp": (adversarial, ddp, None, torch.float64),
+    "step": (adversarial, StepDDPStrategy, None, torch.float64),
+    "fsdp": (adversarial, sharded, None, torch.float64),
+    "ddp bf16": (adversarial, ddp, "bf16-mixed", torch.float32),
+    "step bf16": (adversarial, StepDDPStrategy, "bf16-mixed", torch.float32),
+    "fsdp bf16": (adversarial, sharded, "bf16-mixed", torch.float32),
+    "branches": (Branches, StepDDPStrategy, None, torch.float64),
 }
 
 
-def initial(module, rank=0):
-    """Weights that differ from process to process: all must begin with those of the first."""
-    seed_everything(rank, verbose=False)
-    return module()
+def initial(module, dtype=torch.float64, seed=0):
+    seed_everything(seed, verbose=False)
+    return module().to(dtype)
 
 
-def batches(rank):
+def batches(rank, dtype=torch.float64):
     generator = torch.Generator().manual_seed(rank)
-    return (1 + rank) * torch.randn(STEPS * ACCUMULATE, BATCH, 6, generator=generator)
+    size = (STEPS * ACCUMULATE, BATCH, LENGTH, 1, 16, 16)
+    return torch.rand(size, generator=generator).to(dtype)
 
 
 def main(folder):
     """What each of the two processes does."""
     rank = int(os.environ["RANK"])
-    for name, (module, strategy, precision) in CASES.items():
-        task, data = initial(module, rank), batches(rank)
-        data = data.double() if precision == "64-true" else data
+    for name, (module, strategy, precision, dtype) in CASES.items():
+        # DDP takes the first process's weights, so the second may have others.
+        task = initial(module, dtype, seed=0 if name.startswith("fsdp") else rank)
         trainer = Trainer(
             accelerator="cpu",
             devices=2,
-            strategy=strategy if isinstance(strategy, str) else strategy(),
+            strategy=strategy(),
             precision=precision,
             max_epochs=1,
             default_root_dir=folder,
@@ -111,8 +107,12 @@ def main(folder):
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-        trainer.fit(task, DataLoader(data, batch_size=None))  # pyright: ignore[reportArgumentType]
-        torch.save(task.state_dict(), folder / f"{name}-{rank}.pt")
+        clips: Any = batches(rank, dtype)
+        trainer.fit(task, DataLoader(clips, batch_size=None))
+        whole = {
+            k: getattr(x, "full_tensor", lambda x=x: x)() for k, x in task.state_dict().items()
+        }
+        torch.save(whole, folder / f"{name}-{rank}.pt")
 
 
 @pytest.fixture(scope="module")
@@ -131,30 +131,40 @@ def weights(tmp_path_factory):
     return {name: [torch.load(folder / f"{name}-{rank}.pt") for rank in range(2)] for name in CASES}
 
 
-def gan_alone():
+def adversarial_alone():
     """One process: both shards' gradients, each of half the loss, then clipped, then the step."""
-    task = initial(TinyGAN).double()
-    generator, discriminator = task.configure_optimizers()
-    for i, shards in enumerate(zip(*(batches(rank).double() for rank in range(2)), strict=True)):
-        for optimizer, loss in (
-            (discriminator, task.discriminator_loss),
-            (generator, task.generator_loss),
-        ):
-            parameters = optimizer.param_groups[0]["params"]
-            for x in shards:
-                share = loss(x, task.generator(x)) / 2 / ACCUMULATE
-                share.backward(inputs=parameters)
-            if (i + 1) % ACCUMULATE == 0:
-                assert nn.utils.clip_grad_norm_(parameters, CLIP) > CLIP
+    task = initial(adversarial)
+    predictor, discriminator = task.predictor, task.discriminator
+    networks = (discriminator, predictor)
+    optimizers = [torch.optim.Adam(network.parameters(), lr=1e-2) for network in networks]
+    for i, shards in enumerate(zip(batches(0), batches(1), strict=True)):
+        step, batch = divmod(i, ACCUMULATE)
+        keeps = [
+            draw_keep(SAMPLING, BATCH, LENGTH, CONTEXT, step=step, batch=batch, rank=rank)
+            for rank in range(2)
+        ]
+        for network, optimizer in zip(networks, optimizers, strict=True):
+            for frames, keep in zip(shards, keeps, strict=True):
+                truth, predicted = frames[:, 1:], predictor.rollout(frames, keep)
+                (real, features), (fake, fake_features) = map(discriminator, (truth, predicted))
+                if network is discriminator:
+                    loss = discriminator_loss(real, fake)
+                else:
+                    loss = (predicted - truth).square().mean() + 0.5 * (
+                        lp_loss(features.detach(), fake_features) + gan_loss(fake)
+                    )
+                (loss / 2 / ACCUMULATE).backward(inputs=list(network.parameters()))
+            if batch == ACCUMULATE - 1:
+                assert nn.utils.clip_grad_norm_(network.parameters(), CLIP) > CLIP
                 optimizer.step()
                 optimizer.zero_grad()
     return task
 
 
 def branches_alone():
-    task = initial(Branches).double()
+    task = initial(Branches)
     optimizer = task.configure_optimizers()
-    for shards in zip(*(batches(rank).double() for rank in range(2)), strict=True):
+    for shards in zip(batches(0), batches(1), strict=True):
         optimizer.zero_grad()
         for rank, x in enumerate(shards):
             (task.loss(x, rank) / 2).backward()
@@ -163,12 +173,12 @@ def branches_alone():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["ddp", "step"])
-def test_two_optimizers_give_the_weights_of_one_process_with_both_shards(weights, case):
-    start = initial(TinyGAN).state_dict()
-    for name, weight in gan_alone().state_dict().items():
+@pytest.mark.parametrize("case", ["ddp", "step", "fsdp"])
+def test_weights_are_those_of_one_process_with_both_shards(weights, case):
+    start = initial(adversarial).state_dict()
+    for name, weight in adversarial_alone().state_dict().items():
         torch.testing.assert_close(weights[case][0][name], weight, rtol=0, atol=1e-12)
-        assert (weight - start[name]).abs().max() > 0.01, name
+        assert (weight - start[name]).abs().max() > 0.01, name  # it has moved much farther
 
 
 @pytest.mark.slow
@@ -177,7 +187,7 @@ def test_missing_gradients_count_as_zero_or_stay_missing(weights):
     for name, weight in branches_alone().named_parameters():
         torch.testing.assert_close(weights["branches"][0][name], weight.data, rtol=0, atol=1e-12)
         # What decays without a gradient has got one, of zeros.
-        assert torch.equal(weight, start[name].double()) == name.startswith("none"), name
+        assert torch.equal(weight, start[name]) == name.startswith("none"), name
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from vidpred.losses import discriminator_loss, gan_loss, lp_loss
 from vidpred.models import Discriminator, Predictor
 from vidpred.tasks.forecast import ForecastTask
 from vidpred.tasks.schedule import DelayedStepLR
+from vidpred.tasks.strategy import shard
 
 
 class AdversarialTask(ForecastTask):
@@ -109,6 +110,11 @@ class AdversarialTask(ForecastTask):
     def adversarial(self) -> bool:
         """Whether the discriminator takes part."""
         return self.lp_weight > 0 or self.gan_weight > 0
+
+    def configure_model(self) -> None:
+        super().configure_model()
+        if self.device_mesh is not None:
+            shard(self.discriminator, self.device_mesh)
 
     def _make_optimizers(self) -> list[Optimizer]:
         discriminators = self.discriminator_optimizer(self.discriminator.parameters())

@@ -21,6 +21,7 @@ from vidpred.models.pretrained import check
 from vidpred.sampling import Sampling, ScheduledSampling, draw_keep
 from vidpred.tasks.callbacks import run_folder
 from vidpred.tasks.schedule import DelayedStepLR
+from vidpred.tasks.strategy import shard
 
 MODEL, COPY = "model", "copy last frame"
 _METRICS: Mapping[str, Callable[[int], FrameMetric]] = {"MSE": MSESum, "PSNR": PSNR, "SSIM": SSIM}
@@ -93,6 +94,10 @@ class ForecastTask(LightningModule):
         self.results: dict[str, dict[str, Tensor]] = {}
         # In plain dicts: metrics of one evaluation are no part of the model.
         self._running: dict[str, dict[str, FrameMetric]] = {}
+
+    def configure_model(self) -> None:
+        if self.device_mesh is not None:
+            shard(self.predictor, self.device_mesh, "rollout_with_state")
 
     def _make_optimizers(self) -> list[Optimizer]:
         """Make the optimisers of this task, the predictor's first."""

@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.optim import Optimizer
 
 
@@ -81,6 +83,32 @@ class StepDDPStrategy(DDPStrategy):
     @staticmethod
     def _take_from_first(tensors: Sequence[Tensor]) -> None:
         _together(tensors, lambda flat: distributed.broadcast(flat, src=0))
+
+
+def shard(network: nn.Module, mesh: DeviceMesh, *methods: str) -> None:
+    """Split a network's weights, gradients and moments among processes (FSDP2), in place.
+
+    Each process gathers the whole network for a pass over it, once: gathering the parts of a
+    recurrent network as they run would do so at every time step.
+
+    Args:
+        network: Any module; one that is sharded already is left as it is.
+        mesh: Of ``ModelParallelStrategy``.
+        *methods: Methods beside ``forward`` that use the weights.
+
+    Raises:
+        ValueError: The mesh splits tensors too.
+    """
+    if mesh["tensor_parallel"].size() > 1:
+        raise ValueError(
+            "ModelParallelStrategy splits tensors among processes by default, which these models "
+            f"do not: give it data_parallel_size={mesh.size()} and tensor_parallel_size=1"
+        )
+    if not isinstance(network, FSDPModule):
+        network.to(memory_format=torch.contiguous_format)  # no other can be sharded
+        fully_shard(network, mesh=mesh["data_parallel"])
+        for name in methods:
+            register_fsdp_forward_method(network, name)
 
 
 @torch.no_grad()
