@@ -84,9 +84,9 @@ def main(args: Sequence[str] | None = None) -> int:
         args: The arguments after the program's name; by default those of this process.
 
     Returns:
-        The exit status: 0, 1 when training diverged, 2 when the input is at fault, 130 when
-        interrupted before training (within, Lightning saves what the callbacks say and exits
-        with 1).
+        The exit status: 0, 1 when training diverged or another process of the run has gone, 2 when
+        the input is at fault, 130 when interrupted before training (within, Lightning saves what
+        the callbacks say and exits with 1).
 
     Example:
         >>> main(["fly"])  # and one line on stderr that names the commands
@@ -126,7 +126,7 @@ def main(args: Sequence[str] | None = None) -> int:
         if os.environ.get("VIDPRED_TRACEBACK") or not _expected(error):
             raise
         print(f"vidpred: error: {one_line(str(error))}", file=sys.stderr)
-        return 1 if isinstance(error, FloatingPointError) else 2
+        return 1 if isinstance(error, FloatingPointError | ConnectionError) else 2
     return 0
 
 

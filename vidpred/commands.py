@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,6 +17,7 @@ from lightning.pytorch.cli import (
     SaveConfigCallback,
 )
 from lightning.pytorch.utilities import rank_zero_only
+from torch.distributed import DistError
 
 from vidpred import weights
 from vidpred.files import replacing
@@ -92,16 +95,38 @@ class VidpredCLI(LightningCLI):
             _check_checkpoint(Path(checkpoint))
 
     def fit(self, **arguments: Any) -> None:
-        self.trainer.fit(**arguments, weights_only=True)
+        self._run(self.trainer.fit, **arguments)
 
     def validate(self, **arguments: Any) -> None:
-        self.trainer.validate(**arguments, weights_only=True)
+        self._run(self.trainer.validate, **arguments)
 
     def test(self, **arguments: Any) -> None:
-        self.trainer.test(**arguments, weights_only=True, verbose=False)
+        self._run(self.trainer.test, **arguments, verbose=False)
 
     def predict(self, **arguments: Any) -> None:
-        self.trainer.predict(**arguments, weights_only=True, return_predictions=False)
+        self._run(self.trainer.predict, **arguments, return_predictions=False)
+
+    def _run(self, function: Callable[..., Any], **arguments: Any) -> None:
+        trainer = self.trainer
+        try:
+            function(**arguments, weights_only=True)
+        except RuntimeError as error:
+            # gloo names itself in what it says, but has no exception of its own.
+            if not isinstance(error, DistError) and "gloo" not in str(error):
+                raise
+            last = getattr(trainer.checkpoint_callback, "last_model_path", "")
+            raise ConnectionError(
+                f"process {trainer.global_rank} of {trainer.world_size} has lost another, whose "
+                "own output says why: "
+                + (f"go on with --ckpt_path {last}" if last else "no checkpoint was saved yet")
+                + f" ({_reason(error)})"
+            ) from error
+
+
+def _reason(error: RuntimeError) -> str:
+    """What happened, without the place in the source and the advice."""
+    line = re.sub(r"^\[\S+\] ", "", str(error)).splitlines()[0]
+    return line.partition(". This is typically")[0]
 
 
 @rank_zero_only

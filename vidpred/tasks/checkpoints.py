@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.optim import Optimizer
 
 from vidpred.files import replacing
@@ -36,14 +36,14 @@ class ResumableCheckpoint(ModelCheckpoint):
 
     Lightning's callback, with four differences: ``last.ckpt`` is also written when training ends;
     Ctrl-C within an optimiser's update waits for the end of it, so that no half-updated weights are
-    saved; a run that diverged leaves the checkpoints before that as they are; files are whole or
-    absent.
+    saved; a run that diverged, that failed within an update or in one of several processes leaves
+    the checkpoints before that as they are; files are whole or absent.
 
     Args:
         monitor: The logged value that tells the best model.
         mode: ``"min"`` or ``"max"``.
         dirpath: The folder; by default ``checkpoints/`` in the run's folder.
-        every_n_train_steps: Save also between validations.
+        every_n_train_steps: Write ``last.ckpt`` also between validations.
 
     Example:
         >>> trainer = Trainer(callbacks=[ResumableCheckpoint()], logger=False)
@@ -62,8 +62,8 @@ class ResumableCheckpoint(ModelCheckpoint):
             mode=mode,
             save_last=True,
             save_on_exception=True,
-            every_n_train_steps=every_n_train_steps,
         )
+        self._every = every_n_train_steps
         self._handler: Any = None
         self._interrupted = False
 
@@ -80,10 +80,12 @@ class ResumableCheckpoint(ModelCheckpoint):
             self._handler = signal.signal(signal.SIGINT, self._hold)
 
     def on_train_batch_end(self, trainer: Trainer, *arguments: Any, **options: Any) -> None:
-        with warnings.catch_warnings():
-            # Of an adversarial task, that its weights are those after the step: as they should be.
-            warnings.filterwarnings("ignore", "Using ModelCheckpoint with manual optimization")
-            super().on_train_batch_end(trainer, *arguments, **options)
+        super().on_train_batch_end(trainer, *arguments, **options)
+        step = trainer.global_step
+        # Not by Lightning's own setting: that saves nothing before the first validation, and
+        # afterwards the best model once more.
+        if self._every and step % self._every == 0 and step != self._last_global_step_saved:
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
         self._release()
         if self._interrupted:
             self._interrupted = False
@@ -96,8 +98,12 @@ class ResumableCheckpoint(ModelCheckpoint):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
+        updating = self._handler is not None
         self._release()
-        if not isinstance(exception, FloatingPointError):
+        # All processes must take part in saving. They stop together for SIGTERM alone; otherwise
+        # the others may be gone, or wait elsewhere for this one.
+        together = trainer.world_size == 1 or isinstance(exception, SIGTERMException)
+        if together and not updating and not isinstance(exception, FloatingPointError):
             super().on_exception(trainer, pl_module, exception)
 
     def _hold(self, *_: Any) -> None:
