@@ -6,7 +6,7 @@ import signal
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from test_resume import TASKS, adversarial, assert_same, run
+from test_resume import TASKS, Interruption, adversarial, assert_same, run
 
 from vidpred.tasks import ResumableCheckpoint
 from vidpred.tasks.checkpoints import WholeCheckpointIO
@@ -59,17 +59,32 @@ def test_the_end_of_a_training_is_saved(tmp_path):
     assert len(list(tmp_path.glob("epoch=*.ckpt"))) == 1
 
 
-def test_an_adversarial_training_is_saved_between_validations(tmp_path, recwarn):
+@pytest.mark.parametrize("kind", TASKS.values(), ids=TASKS)
+def test_a_training_is_saved_between_validations(tmp_path, recwarn, kind):
     saving, saved = ResumableCheckpoint(dirpath=str(tmp_path), every_n_train_steps=3), []
 
     class Look(Callback):
         def on_train_batch_start(self, *_):
             saved.append(saving._last_global_step_saved)
 
-    often = {"val_check_interval": 2, "check_val_every_n_epoch": None}
-    run(tmp_path, adversarial, callbacks=[saving, Look()], **often)
-    assert saved == [0, 0, 2, 3, 4, 4, 6, 6]
+    often = {"val_check_interval": 4, "check_val_every_n_epoch": None}
+    run(tmp_path, kind, callbacks=[saving, Look()], **often)
+    assert saved == [0, 0, 0, 3, 4, 4, 6, 6]
     assert not [x for x in recwarn if "manual optimization" in str(x.message)]
+
+
+def test_a_failure_between_two_updates_of_a_step_leaves_the_last_sound_state(tmp_path):
+    class Fail(Callback):
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+            if trainer.global_step == 5 and optimizer is trainer.optimizers[0]:
+                raise Interruption
+
+    saving = ResumableCheckpoint(dirpath=str(tmp_path), every_n_train_steps=4)
+    with pytest.raises(Interruption):
+        run(tmp_path, adversarial, callbacks=[saving, Fail()], limit_val_batches=0)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert [file.name for file in tmp_path.glob("*.ckpt")] == ["last.ckpt"]
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4
 
 
 class Diverge(Callback):

@@ -1,6 +1,7 @@
 """An interrupted and resumed run ends with the very weights of the uninterrupted one."""
 
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ def kind(request):
 
 def run(
     folder,
-    kind=ForecastTask,
+    kind: Any = ForecastTask,
     workers=0,
     callbacks=(),
     ckpt_path=None,

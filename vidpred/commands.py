@@ -118,7 +118,7 @@ class VidpredCLI(LightningCLI):
             raise ConnectionError(
                 f"process {trainer.global_rank} of {trainer.world_size} has lost another, whose "
                 "own output says why: "
-                + (f"go on with --ckpt_path {last}" if last else "no checkpoint was saved yet")
+                + (f"go on with --ckpt_path {last}" if last else "start again")
                 + f" ({_reason(error)})"
             ) from error
 
