@@ -1,0 +1,232 @@
+"""Video files, frame by frame: a reader and a writer whose memory does not grow with the clip."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from av import Packet, VideoFrame, VideoStream
+    from av.container import InputContainer
+
+_SLACK = 2  # frames by which a file may be shorter than it states
+_GIF_TRAILER = b";"
+
+
+class Frame(NamedTuple):
+    """A frame of a video.
+
+    Attributes:
+        image: uint8 ``(C, H, W)``.
+        time: Seconds from the first frame to this one, exactly.
+    """
+
+    image: Tensor
+    time: Fraction
+
+
+class Video:
+    """The frames of a video file, in the order in which they are shown.
+
+    Iterating decodes the file from its start; as often as wanted, since between two passes nothing
+    is held open. Of several video streams it reads the one that FFmpeg prefers: marked as default,
+    with the highest bit rate. Frames stand upright: the rotation that telephones store
+    beside the picture is applied. Videos deeper than 8 bits are converted to bytes.
+
+    Where the frame rate varies, all frames come, each with its own time; with ``fps`` come, as with
+    any other video, those shown at the multiples of 1/fps.
+
+    A file that is cut off or damaged raises an error after the last frame that is known to be
+    sound. What cannot be noticed: one or two frames missing at the very end, more where the file
+    does not state how long it is, and damage that leaves a valid picture.
+
+    Args:
+        path: A local file of any format that FFmpeg reads, GIF included.
+        channels: 3 for RGB, 1 for grey; ``None`` for what the pixels of the file are.
+        fps: Frames a second to resample to, by repeating or leaving out; ``None`` for all frames.
+
+    Attributes:
+        path: The file.
+        channels: Of every frame.
+        size: Height and width of every frame.
+        fps: Frames a second; their mean where the rate varies.
+        length: How many frames the file states or its duration implies, for a progress bar;
+            ``None`` when it tells neither.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: ``channels`` or ``fps`` out of range. The file is empty, no video, without video
+            stream, cut off, damaged, or its frames change their size: also while iterating.
+
+    Example:
+        >>> import av, numpy, tempfile
+        >>> path = Path(tempfile.mkdtemp(), "clip.mkv")
+        >>> with av.open(path, "w") as container:
+        ...     stream = container.add_stream("ffv1", rate=10, width=32, height=24)
+        ...     for t in (0, 100, 200):
+        ...         frame = av.VideoFrame.from_ndarray(numpy.full((24, 32, 3), t, "uint8"))
+        ...         container.mux(stream.encode(frame))
+        ...     container.mux(stream.encode())
+        >>> video = Video(path, channels=1)
+        >>> video.size, video.fps, video.length
+        ((24, 32), Fraction(10, 1), 3)
+        >>> [(image.shape, float(time)) for image, time in video][1]
+        (torch.Size([1, 24, 32]), 0.1)
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        channels: Literal[1, 3] | None = None,
+        fps: float | Fraction | None = None,
+    ) -> None:
+        if channels not in (1, 3, None):
+            raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
+        if fps is not None and not 0 < fps < float("inf"):
+            raise ValueError(f"fps must be above 0 frames a second, got {fps}")
+        self.path = Path(path)
+        self._channels = channels
+        self._resampled = fps is not None
+        with _open(self.path) as container:
+            stream = _stream(container, self.path)
+            self._rate = _rate(stream)
+            self.fps = self._rate if fps is None else Fraction(fps).limit_denominator(10**6)
+            seconds = _seconds(stream.duration, stream.time_base) or _duration(container)
+            stated = 0 if self._resampled else stream.frames
+            self.length: int | None = stated or round(seconds * self.fps) or None
+        # Only a decoded frame tells whether this is a video, and how it is rotated.
+        with closing(self._decode()) as frames:
+            first = next(frames, None)
+        if first is None:
+            raise ValueError(f"{path} holds no frame of video: it is damaged")
+        self.channels, height, width = first.image.shape
+        self.size = (height, width)
+
+    def __iter__(self) -> Generator[Frame, None, None]:
+        return self._resample(self._decode()) if self._resampled else self._decode()
+
+    def _decode(self) -> Generator[Frame, None, None]:
+        """All frames; if need be, their times are mended so that they rise."""
+        from av.error import FFmpegError
+
+        count, size, start, now = 0, None, None, Fraction(0)
+        with _open(self.path) as container:
+            stream = _stream(container, self.path)
+            stream.thread_type = "AUTO"
+            try:
+                for packet in _packets(container, stream, self.path):
+                    for frame in packet.decode():
+                        if frame.is_corrupt:
+                            raise EOFError
+                        image = _image(frame, self._channels)
+                        size = size or image.shape
+                        if image.shape != size:
+                            raise ValueError(
+                                f"{self.path} has frames of {tuple(size[1:])} pixels up to frame "
+                                f"{count}, then of {tuple(image.shape[1:])}: cut it there"
+                            )
+                        stamp = _seconds(frame.pts, frame.time_base)
+                        if count == 0:
+                            start = stamp
+                        elif stamp is None or start is None or stamp - start <= now:
+                            now += 1 / self._rate
+                        else:
+                            now = stamp - start
+                        yield Frame(image, now)
+                        count += 1
+            except (FFmpegError, EOFError) as error:
+                raise ValueError(
+                    f"{self.path} is cut off or damaged after frame {count}"
+                ) from error
+
+    def _resample(self, frames: Iterator[Frame]) -> Generator[Frame, None, None]:
+        """At the multiples of 1/fps, the frame that is shown then."""
+        count, shown, end = 0, None, Fraction(0)
+        for frame in frames:
+            while shown is not None and count < frame.time * self.fps:
+                yield Frame(shown, count / self.fps)
+                count += 1
+            shown, end = frame.image, frame.time + 1 / self._rate
+        while shown is not None and count < end * self.fps:
+            yield Frame(shown, count / self.fps)
+            count += 1
+
+
+def _open(path: Path) -> InputContainer:
+    import av
+    from av.error import FFmpegError
+
+    if not path.is_file():
+        raise FileNotFoundError(f"no video at {path}: expected a file")
+    if not path.stat().st_size:
+        raise ValueError(f"{path} is empty: expected a video")
+    try:
+        # Resolved, so that no name is taken for an address; tags need not be in UTF-8.
+        return av.open(str(path.resolve()), metadata_errors="replace")
+    except FFmpegError as error:
+        raise ValueError(f"{path} is no video, or is cut off: {error.strerror}") from error
+
+
+def _stream(container: InputContainer, path: Path) -> VideoStream:
+    stream = container.streams.best("video")
+    if stream is None:
+        kinds = ", ".join(sorted({other.type for other in container.streams}))
+        raise ValueError(f"{path} has no video stream, only {kinds or 'data'}")
+    return cast("VideoStream", stream)
+
+
+def _packets(container: InputContainer, stream: VideoStream, path: Path) -> Iterator[Packet]:
+    """The packets of a stream.
+
+    FFmpeg takes most files that are cut off for files that end, so it is for us to see whether
+    anything is missing.
+
+    Raises:
+        EOFError: A packet is damaged, or packets are missing at the end.
+    """
+    end = Fraction(0)
+    for packet in container.demux():  # of all streams: the longest one sets the duration
+        # A time code may be one packet as long as the clip.
+        if packet.pts is not None and packet.stream.type in ("audio", "video"):
+            end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+        if packet.stream.index == stream.index:
+            if packet.is_corrupt:
+                raise EOFError
+            yield packet
+    if end < _duration(container) - _SLACK / _rate(stream):
+        raise EOFError
+    if container.format.name == "gif":  # states no duration, but has a last byte
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read() != _GIF_TRAILER:
+                raise EOFError
+
+
+def _rate(stream: VideoStream) -> Fraction:
+    """Frames a second, in the mean."""
+    return stream.average_rate or stream.guessed_rate or Fraction(25)
+
+
+def _seconds(ticks: int | None, tick: Fraction | None) -> Fraction | None:
+    return None if ticks is None or tick is None else ticks * tick
+
+
+def _duration(container: InputContainer) -> Fraction:
+    """Seconds that the container states, or zero."""
+    return Fraction(container.duration or 0, 1_000_000)
+
+
+def _image(frame: VideoFrame, channels: int | None) -> Tensor:
+    """The bytes ``(C, H, W)`` of a decoded frame, upright."""
+    if channels is None:
+        channels = 1 if frame.format.name.startswith(("gray", "ya", "mono")) else 3
+    image = torch.from_numpy(frame.to_ndarray(format="gray" if channels == 1 else "rgb24"))
+    image = image.unsqueeze(0) if channels == 1 else image.permute(2, 0, 1)
+    return torch.rot90(image, round(frame.rotation / 90), (1, 2)).contiguous()
