@@ -5,6 +5,7 @@ from vidpred.data.digits import load_digits
 from vidpred.data.loader import EvaluationLoader, ResumableLoader
 from vidpred.data.moving_mnist import FixedMovingMNIST, MovingMNIST
 from vidpred.data.video import Frame, Video
+from vidpred.data.video_writer import write_video
 
 __all__ = [
     "EvaluationLoader",
@@ -16,4 +17,5 @@ __all__ = [
     "Video",
     "VideoData",
     "load_digits",
+    "write_video",
 ]

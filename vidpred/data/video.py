@@ -66,14 +66,12 @@ class Video:
             stream, cut off, damaged, or its frames change their size: also while iterating.
 
     Example:
-        >>> import av, numpy, tempfile
-        >>> path = Path(tempfile.mkdtemp(), "clip.mkv")
-        >>> with av.open(path, "w") as container:
-        ...     stream = container.add_stream("ffv1", rate=10, width=32, height=24)
-        ...     for t in (0, 100, 200):
-        ...         frame = av.VideoFrame.from_ndarray(numpy.full((24, 32, 3), t, "uint8"))
-        ...         container.mux(stream.encode(frame))
-        ...     container.mux(stream.encode())
+        >>> import tempfile
+        >>> from vidpred.data import write_video
+        >>> path = Path(tempfile.mkdtemp(), "clip.gif")
+        >>> with write_video(path, fps=10) as write:
+        ...     for t in range(3):
+        ...         write(torch.full((3, 24, 32), 100 * t, dtype=torch.uint8), Fraction(t, 10))
         >>> video = Video(path, channels=1)
         >>> video.size, video.fps, video.length
         ((24, 32), Fraction(10, 1), 3)
