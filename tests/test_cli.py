@@ -3,6 +3,7 @@ import io
 import re
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 import yaml
 
 from vidpred import cli
+from vidpred.data import Video, write_video
 from vidpred.models import Discriminator, Predictor, zoo
 from vidpred.weights import load as load_weights
 
@@ -226,6 +228,18 @@ def test_an_adversarial_run_is_used_like_any_other(tmp_path):
             assert torch.equal(weight, content["state_dict"][f"{part}.{name}"])
 
 
+def test_a_run_predicts_videos(run, tmp_path):
+    with write_video(tmp_path / "clip.gif", fps=10) as write:
+        for t in range(5):
+            write(torch.full((1, 30, 40), 50 * t, dtype=torch.uint8), Fraction(t, 10))
+    status, _, err = vidpred(
+        *("predict", "--ckpt", run / "checkpoints" / "last.ckpt", "--context", "2"),
+        *("--input", tmp_path / "clip.gif", "--horizon", "2", "--output", tmp_path / "out.mp4"),
+    )
+    assert status == 0, err
+    assert len(list(Video(tmp_path / "out.mp4"))) == 7
+
+
 def test_configuration_is_saved_without_a_logger_too(tmp_path):
     arguments = ["--config", CONF / "forecast.yaml", "--trainer.logger", "false"]
     arguments += ["--model.scheduler", "null"]
@@ -347,7 +361,11 @@ def test_bugs_keep_their_traceback(monkeypatch):
 
 
 def test_help_is_short_and_quick():
-    for arguments in ([], ["--help"], *([c, "--help"] for c in ("fit", "test", "import"))):
+    for arguments in (
+        [],
+        ["--help"],
+        *([c, "--help"] for c in ("fit", "test", "predict", "import")),
+    ):
         status, out, _ = vidpred(*arguments)
         assert status == 0
         assert 10 < len(out.splitlines()) <= 30

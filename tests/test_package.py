@@ -23,12 +23,12 @@ CONFIGS = sorted(
 # A module may import its own level and the lower ones.
 LEVELS = {
     **dict.fromkeys(["data", "files", "losses", "metrics", "random", "sampling"], 0),
-    **dict.fromkeys(["tables", "visual"], 0),
+    **dict.fromkeys(["panels", "tables", "visual"], 0),
     "cells": 1,
     "models": 2,
     **dict.fromkeys(["reference", "weights"], 3),
     "tasks": 4,
-    **dict.fromkeys(["cli", "commands", "demo", "importer", "__main__"], 5),
+    **dict.fromkeys(["cli", "commands", "demo", "importer", "streaming", "__main__"], 5),
 }
 # Slow to import or, for torchvision, unusable next to a CPU-only build of torch.
 HEAVY = {

@@ -216,3 +216,26 @@ def test_curves_have_a_panel_per_metric_and_a_line_per_model() -> None:
     ]
     with pytest.raises(ValueError, match="at least one model"):
         visual.plot_curves({})
+
+
+def test_comparison_leaves_empty_what_there_is_not() -> None:
+    truth, prediction = torch.zeros(1, 96, 192), torch.full((1, 96, 192), 0.75)
+    pictures = [
+        visual.comparison(*pair, "1 frame ahead")
+        for pair in ((truth, prediction), (truth, None), (None, prediction))
+    ]
+    shape = (3, 52 + 96 + 14, 14 + 3 * (192 + 14))
+    assert all(picture.shape == shape and picture.dtype == torch.uint8 for picture in pictures)
+    grey, orange = [127, 127, 127], [224, 123, 0]
+    assert [p[:, 50, 100].tolist() for p in pictures] == [orange, grey, orange]
+    empty, last = [240] * 3, [252, 254, 164]  # errors beyond 0.25 have the last colour
+    black, light = [0] * 3, [191] * 3
+    inside = [[p[:, 100, x].tolist() for x in (100, 306, 512)] for p in pictures]
+    assert inside == [[black, light, last], [black, empty, empty], [empty, light, empty]]
+    with pytest.raises(ValueError, match="truth, prediction or both, got neither"):
+        visual.comparison(None, None, "")
+
+
+def test_comparison_shrinks_large_frames() -> None:
+    frame = torch.rand(3, 270, 2560)
+    assert visual.comparison(frame, frame, "").shape == (3, 52 + 135 + 14, 14 + 3 * (1280 + 14))

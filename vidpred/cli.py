@@ -18,13 +18,14 @@ commands:
   fit       train a model
   validate  score it on the validation set
   test      score it on the test set: a table and curves per predicted step
-  predict   save its predictions of the test set
+  predict   save its predictions of the test set, or make a film of those of a video
   import    make a model folder of a checkpoint: a run's, the authors', OpenSTL's
   demo      train a small model for two minutes and look at its predictions
 
   vidpred fit --config examples/moving_mnist/stgru.yaml --data.root DIR
   vidpred fit --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt    (goes on)
   vidpred test --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt
+  vidpred predict --ckpt RUN/checkpoints/last.ckpt --input clip.mp4 --output out.mp4
   vidpred COMMAND --help
 
 With VIDPRED_TRACEBACK=1 in the environment an error shows where it comes from."""
@@ -55,6 +56,27 @@ merged, are saved as config.yaml in the folder of the run.
   --trainer.default_root_dir DIR
   --trainer.fast_dev_run true
   --trainer.logger lightning.pytorch.loggers.WandbLogger"""
+
+PREDICT_HELP = """\
+usage: vidpred predict --ckpt FILE --input VIDEO --output FILM [--horizon N ...]
+   or: vidpred predict --config FILE --ckpt_path FILE [--SETTING VALUE ...]
+
+With --config, save the predictions of a test set; the settings are those of vidpred test --help.
+With --input, make a film of a video: truth, prediction and error, side by side. The model sees the
+first frames of the video, forecasts the next ones, starts anew from the true frames then, and so
+on; its last forecast goes beyond the end, where there is no truth to show. Every frame says how
+many frames ahead it was predicted. A video of any length takes the same memory.
+
+  --ckpt FILE        checkpoint of a run, or folder of vidpred import
+  --input VIDEO      any format that FFmpeg reads, any size; it is turned to grey or colour as the
+                     model needs
+  --output FILM      FILM.mp4, FILM.gif, or a folder, new or empty, for PNG pictures
+  --context N        frames that the model sees before its first forecast (10)
+  --horizon N        frames of a forecast (10)
+  --max_frames N     read no more of the video than that
+  --device NAME      cpu or cuda; without it cuda where there is such a device
+
+  vidpred predict --ckpt RUN/checkpoints/last.ckpt --input clip.mp4 --horizon 6 --output out.mp4"""
 
 IMPORT_HELP = """\
 usage: vidpred import CHECKPOINT --model NAME --out DIR [--model.SETTING VALUE ...]
@@ -111,6 +133,12 @@ def main(args: Sequence[str] | None = None) -> int:
             from vidpred import importer
 
             importer.main(arguments[1:])
+        elif command == "predict" and {"-h", "--help"} & set(arguments):
+            print(PREDICT_HELP)
+        elif command == "predict" and _names_a_video(arguments):
+            from vidpred import streaming
+
+            streaming.main(arguments[1:])
         elif command in _COMMANDS and {"-h", "--help"} & set(arguments):
             print(RUN_HELP.format(command=command))
         elif command in _COMMANDS:
@@ -128,6 +156,11 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"vidpred: error: {one_line(str(error))}", file=sys.stderr)
         return 1 if isinstance(error, FloatingPointError | ConnectionError) else 2
     return 0
+
+
+def _names_a_video(arguments: Sequence[str]) -> bool:
+    options = {argument.partition("=")[0] for argument in arguments}
+    return bool({"--ckpt", "--input", "--output"} & options)
 
 
 def one_line(message: str) -> str:

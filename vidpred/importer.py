@@ -66,7 +66,7 @@ def _parse(args: Sequence[str], model: str | None, settings: Mapping[str, Any]) 
 
 def _recorded(content: Any) -> tuple[str, Mapping[str, Any]] | None:
     """The model and its settings, which the checkpoint of a run knows."""
-    recipe = content.get("recipe") if isinstance(content, dict) else None
+    recipe = weights.recorded_recipe(content)
     if recipe is None:
         return None
     pretrained.build(recipe)  # refuses what is none

@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from vidpred import panels
 from vidpred.files import replacing
 from vidpred.tables import PerStep, with_mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_ERROR_COLOURS = "inferno"
 _KNOWN, _PREDICTED = "#7f7f7f", "#e07b00"
 
 
@@ -46,7 +47,7 @@ def filmstrip(context: Tensor, truth: Tensor, prediction: Tensor) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    known, true, predicted, error = _frames(context, truth, prediction)
+    known, true, predicted, error = panels.to_rgb(context, truth, prediction)
     largest = float(error.max()) or 1.0
     inputs, outputs = _spread(len(known)), _spread(len(true))
     rows = [
@@ -75,7 +76,7 @@ def filmstrip(context: Tensor, truth: Tensor, prediction: Tensor) -> Figure:
             image = axes.imshow(
                 frame,
                 extent=(x, x + width, y + height, y),
-                cmap=_ERROR_COLOURS,
+                cmap=panels.ERROR_COLOURS,
                 vmin=0,
                 vmax=largest,
             )
@@ -116,43 +117,25 @@ def gif(context: Tensor, truth: Tensor, prediction: Tensor, path: str | os.PathL
         >>> Image.open(path).n_frames
         7
     """
-    from matplotlib import colormaps
-    from PIL import Image, ImageDraw, ImageFont
-
-    *clips, error = _frames(context, truth, prediction)
+    *clips, error = panels.to_rgb(context, truth, prediction)
     known, true, predicted = (np.rint(255 * clip).astype(np.uint8) for clip in clips)
     largest = float(error.max()) or 1.0
-    heat = colormaps[_ERROR_COLOURS](error / largest, bytes=True)[..., :3]
-    panels = [
-        ("truth", np.concatenate([known, true])),
-        ("prediction", np.concatenate([known, predicted])),
-        (f"error, 0 to {largest:.2g}", np.concatenate([np.zeros_like(known), heat])),
-    ]
-
-    rows, columns = known.shape[1:3]
-    factor = max(1, round(192 / columns)) if columns < 400 else 400 / columns
-    width, height = round(columns * factor), round(rows * factor)
-    resampling = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS
-    font = ImageFont.load_default(size=15)
-    margin, border, caption = 14, 3, 26
-    size = (margin + len(panels) * (width + margin), 2 * caption + height + margin)
+    heat = panels.heat(error, largest)
+    drawn = {
+        "truth": np.concatenate([known, true]),
+        "prediction": np.concatenate([known, predicted]),
+        f"error, 0 to {largest:.2g}": np.concatenate([np.zeros_like(known), heat]),
+    }
     pictures = []
     for t in range(len(known) + len(true)):
-        colour = _PREDICTED if t >= len(known) else _KNOWN
-        picture = Image.new("RGB", size, "white")
-        draw = ImageDraw.Draw(picture)
-        state = "predicted" if t >= len(known) else "input"
-        draw.text((margin, 7), f"t={t + 1}  {state}", fill=colour, font=font)
-        for panel, (name, frames) in enumerate(panels):
-            x, y = margin + panel * (width + margin), 2 * caption
-            draw.text((x, caption + 2), name, fill="black", font=font)
-            edge = (x - border, y - border, x + width + border - 1, y + height + border - 1)
-            draw.rectangle(edge, outline=colour, width=border)
-            image = Image.fromarray(frames[t])
-            picture.paste(image.resize((width, height), resampling), (x, y))
+        state, colour = ("predicted", _PREDICTED) if t >= len(known) else ("input", _KNOWN)
+        frames = {name: frames[t] for name, frames in drawn.items()}
+        label = f"t={t + 1}  {state}"
+        picture = panels.side_by_side(frames, known.shape[1:3], label, colour, widest=400)
         # Pillow's plain palette drops the colours of small objects. K-means keeps them; it stops
         # when under one pixel in a hundred changes, since the rest costs seconds a picture.
-        pictures.append(picture.quantize(256, kmeans=size[0] * size[1] // 100))
+        pixels = picture.width * picture.height
+        pictures.append(picture.quantize(256, kmeans=pixels // 100))
     durations = [200] * (len(pictures) - 1) + [1000]  # the pause shows where it starts again
     with replacing(path) as temporary:
         pictures[0].save(
@@ -163,6 +146,46 @@ def gif(context: Tensor, truth: Tensor, prediction: Tensor, path: str | os.PathL
             duration=durations,
             loop=0,
         )
+
+
+def comparison(truth: Tensor | None, prediction: Tensor | None, caption: str) -> Tensor:
+    """Draw one frame of a film that shows truth, prediction and absolute error, side by side.
+
+    The colours of the error span 0 to 0.25 in every frame, so that frames compare. The frame
+    around the panels is orange where something is predicted, else grey.
+
+    Args:
+        truth: ``(C, H, W)`` in [0, 1], grey (C=1) or colour (C=3), or ``None``: not known.
+        prediction: Of the same shape, clipped to [0, 1], or ``None``: there is none. A panel for
+            which there is nothing to draw stays empty.
+        caption: Written above.
+
+    Returns:
+        uint8 ``(3, height, width)``. Small frames are enlarged, those over 1280 pixels wide shrunk.
+
+    Raises:
+        ValueError: If shapes do not fit together, a value is not finite, or both are ``None``.
+
+    Example:
+        >>> import torch
+        >>> comparison(torch.rand(1, 64, 96), torch.rand(1, 64, 96), "5 frames ahead").shape
+        torch.Size([3, 194, 632])
+    """
+    given = prediction if truth is None else truth
+    if given is None:
+        raise ValueError("expected truth, prediction or both, got neither")
+    frames = [given if frame is None else frame for frame in (given, truth, prediction)]
+    _, true, predicted, error = panels.to_rgb(*(frame[None] for frame in frames))
+    pictures = {
+        "truth": None if truth is None else np.rint(255 * true[0]).astype(np.uint8),
+        "prediction": None if prediction is None else np.rint(255 * predicted[0]).astype(np.uint8),
+        "error, 0 to 0.25": panels.heat(error[0], 0.25),
+    }
+    if truth is None or prediction is None:
+        pictures["error, 0 to 0.25"] = None
+    colour = _KNOWN if prediction is None else _PREDICTED
+    picture = panels.side_by_side(pictures, error[0].shape, caption, colour, widest=1280)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
 def plot_curves(models: Mapping[str, PerStep]) -> Figure:
@@ -233,29 +256,6 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """
     with replacing(path) as temporary:
         figure.savefig(temporary, format=temporary.suffix[1:] or "png")
-
-
-def _frames(
-    context: Tensor, truth: Tensor, prediction: Tensor
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the three clips as RGB ``(T, H, W, 3)`` and the error ``(T_out, H, W)``."""
-    clips = {"context": context, "truth": truth, "prediction": prediction}
-    for name, clip in clips.items():
-        if clip.ndim != 4 or clip.shape[1] not in (1, 3) or clip.numel() == 0:
-            raise ValueError(
-                f"{name} must be one sequence (T, C, H, W), grey or colour, got shape "
-                f"{tuple(clip.shape)}"
-            )
-        if not clip.isfinite().all():
-            raise ValueError(f"{name} holds values that are not finite: nothing to draw")
-    if truth.shape != prediction.shape or context.shape[1:] != truth.shape[1:]:
-        shapes = ", ".join(f"{name} {tuple(clip.shape)}" for name, clip in clips.items())
-        raise ValueError(f"truth and prediction must have one shape, context its frames: {shapes}")
-    known, true, predicted = (
-        clip.detach().float().clamp(0, 1).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
-        for clip in clips.values()
-    )
-    return known, true, predicted, np.abs(true - predicted).mean(axis=-1)
 
 
 def _spread(count: int, limit: int = 20) -> list[int]:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vidpred.files import replacing
-from vidpred.models.discriminator import Discriminator
-from vidpred.models.pretrained import check
+from vidpred.models import Discriminator, Predictor
+from vidpred.models.pretrained import build, check, fill
 from vidpred.reference import translate
 
 
@@ -39,6 +39,51 @@ def load(module: nn.Module, path: str | Path) -> None:
         ValueError: Not a weights file, or the weights of another model.
     """
     module.load_state_dict(fitting(module, read(path)))
+
+
+def load_predictor(path: str | Path) -> Predictor:
+    """Load a trained model of any kind.
+
+    Args:
+        path: Checkpoint of a run, or a model folder.
+
+    Returns:
+        The model, on the CPU, with the dtype of its weights.
+
+    Raises:
+        FileNotFoundError: Nothing is there, or a file of the folder is missing.
+        ValueError: Damaged, the model is none of this version of vidpred, or the checkpoint does
+            not say what model it is of.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return Predictor.from_pretrained(path)
+    content = read(path)
+    recipe = recorded_recipe(content)
+    if recipe is None:
+        raise ValueError(
+            f"{path} does not say which model it is of: make a model folder of it with vidpred "
+            "import (vidpred import --help) and give that"
+        )
+    try:
+        predictor = build(recipe)
+        fill(predictor, fitting(predictor, content))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return predictor
+
+
+def recorded_recipe(content: Any) -> Any:
+    """Find in a checkpoint how its predictor was made.
+
+    Args:
+        content: What :func:`read` returned.
+
+    Returns:
+        The ``recipe`` of the predictor; ``None`` if the checkpoint has none: it is not of a run, or
+        no function of ``vidpred.models.zoo`` makes such a model.
+    """
+    return content.get("recipe") if isinstance(content, dict) else None
 
 
 def read(path: str | Path) -> Any:

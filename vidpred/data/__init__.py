@@ -1,4 +1,4 @@
-"""Data sets, loaders that resume exactly, and Lightning data modules."""
+"""Data sets, loaders that resume exactly, Lightning data modules, and video files."""
 
 from vidpred.data.datamodule import MovingMNISTData, VideoData
 from vidpred.data.digits import load_digits
