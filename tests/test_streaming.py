@@ -134,6 +134,16 @@ def test_any_model_takes_any_video(files, tmp_path):
         assert torch.equal(truth[0], truth[2])  # the model or the video is grey
 
 
+def test_what_comes_before_a_damage_can_be_predicted(files, tmp_path):
+    arguments = ["--ckpt", files / "model3", "--input", files / "cut.gif", "--context", 1]
+    arguments += ["--horizon", 1, "--output", tmp_path / "out.gif"]
+    _, _, err = vidpred("predict", *arguments)
+    sound = int(err.rsplit(maxsplit=1)[-1])
+    status, _, err = vidpred("predict", *arguments, "--max_frames", sound)
+    assert status == 0, err
+    assert len(list(Video(tmp_path / "out.gif"))) == sound + 1
+
+
 GOOD = {
     "--ckpt": "{files}/model1",
     "--input": "{files}/video1.gif",
