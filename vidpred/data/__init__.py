@@ -6,6 +6,7 @@ from vidpred.data.loader import EvaluationLoader, ResumableLoader
 from vidpred.data.moving_mnist import FixedMovingMNIST, MovingMNIST
 from vidpred.data.video import Frame, Video
 from vidpred.data.video_writer import write_video
+from vidpred.data.windows import VideoWindows
 
 __all__ = [
     "EvaluationLoader",
@@ -16,6 +17,7 @@ __all__ = [
     "ResumableLoader",
     "Video",
     "VideoData",
+    "VideoWindows",
     "load_digits",
     "write_video",
 ]

@@ -1,0 +1,73 @@
+"""Windows of a few frames, cut from clips of any length."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+
+class VideoWindows(Dataset[Tensor]):
+    """All windows of `length` frames in a row of some clips, every `stride` frames one.
+
+    A window is a view of its clip: nothing is copied until a loader makes a batch. Worker processes
+    share the clips' memory, forked or spawned. A clip shorter than a window has none.
+
+    Args:
+        clips: `(T, C, H, W)` each, of one shape but for T.
+        length: Frames in a window, at least 1.
+        stride: Frames from the start of a window to that of the next, at least 1.
+
+    Raises:
+        ValueError: `length` or `stride` is out of range.
+
+    Example:
+        >>> import torch
+        >>> windows = VideoWindows([torch.arange(6).view(6, 1, 1, 1)], length=3, stride=2)
+        >>> [window.flatten().tolist() for window in windows]
+        [[0, 1, 2], [2, 3, 4]]
+    """
+
+    def __init__(self, clips: Sequence[Tensor], length: int, stride: int = 1) -> None:
+        for name, value in (("length", length), ("stride", stride)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1 frame, got {value}")
+        self.clips = clips
+        self.length = length
+        self.stride = stride
+        counts = (max(0, (len(clip) - length) // stride + 1) for clip in clips)
+        self._stops = list(accumulate(counts))  # windows up to each clip's last
+
+    def __len__(self) -> int:
+        return self._stops[-1] if self._stops else 0
+
+    def __getitem__(self, index: int) -> Tensor:
+        if not 0 <= index < len(self):
+            raise IndexError(f"window {index} of {len(self)}: count from 0")
+        clip = bisect_right(self._stops, index)
+        first = (index - (self._stops[clip - 1] if clip else 0)) * self.stride
+        return self.clips[clip][first : first + self.length]
+
+
+def split_by_time(
+    clip: Tensor, val_fraction: float, test_fraction: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cut a clip into a first part to train on, a middle one to validate and a last one to test.
+
+    Args:
+        clip: `(T, ...)`.
+        val_fraction: Share of the frames in the middle part, rounded to whole frames.
+        test_fraction: Share of the frames in the last part.
+
+    Returns:
+        Views of the three parts, which have no frame in common.
+
+    Example:
+        >>> import torch
+        >>> [part.tolist() for part in split_by_time(torch.arange(10), 0.1, 0.2)]
+        [[0, 1, 2, 3, 4, 5, 6], [7], [8, 9]]
+    """
+    val, test = (round(len(clip) * fraction) for fraction in (val_fraction, test_fraction))
+    train = max(0, len(clip) - val - test)
+    return clip[:train], clip[train : train + val], clip[train + val :]
