@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
+import json
 import multiprocessing
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -74,6 +77,20 @@ def _high_water_mark(run: Callable[..., Any], *arguments: Any) -> float:
     status = Path("/proc/self/status").read_text()
     kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
     return int(kilobytes) * 1024 / 1e9
+
+
+def same_settings(arguments: argparse.Namespace, path: Path, elsewhere: set[str]) -> None:
+    """Refuse to go on with a training that was begun with other settings.
+
+    Those ``elsewhere`` have no part in it, and are not compared.
+    """
+    settings = {name: str(x) for name, x in vars(arguments).items() if name not in elsewhere}
+    if path.exists():
+        begun = json.loads(path.read_text())
+        if other := [f"--{name} {begun[name]}" for name in begun if begun[name] != settings[name]]:
+            sys.exit(f"{path.parent} was begun with {' '.join(other)}: choose another --output")
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(settings))
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

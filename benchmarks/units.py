@@ -17,15 +17,13 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import interleaved, machine, peak_memory, table, write_rows
+from common import interleaved, machine, peak_memory, same_settings, table, write_rows
 from costs import TABLES, beside_the_papers, counted, multiply_adds, weights_of
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -33,7 +31,6 @@ from matplotlib.figure import Figure
 
 from vidpred import cells, visual
 from vidpred.data import MovingMNISTData
-from vidpred.files import replacing
 from vidpred.models import Predictor, zoo
 from vidpred.sampling import ScheduledSampling
 from vidpred.tasks import ForecastTask
@@ -216,7 +213,9 @@ def train(
     )
     curve = Curve()
     folder = arguments.output / f"{unit}-{arguments.train}"
-    same_settings(arguments, folder / "settings.json")
+    same_settings(
+        arguments, folder / "settings.json", elsewhere={"units", "repeats", "threads", "output"}
+    )
     every = max(1, arguments.train // 10)
     checkpoint = ModelCheckpoint(folder, save_last=True, every_n_train_steps=every)
     trainer = Trainer(
@@ -241,18 +240,6 @@ def train(
     }
     scores["MSE of copy last frame"] = task.results["copy last frame"]["MSE"].mean().item()
     return scores, curve.points
-
-
-def same_settings(arguments: argparse.Namespace, path: Path) -> None:
-    """Refuse to go on with a training that was begun with other settings."""
-    elsewhere = {"units", "repeats", "threads", "output"}
-    settings = {name: str(x) for name, x in vars(arguments).items() if name not in elsewhere}
-    if path.exists():
-        begun = json.loads(path.read_text())
-        if other := [f"--{name} {begun[name]}" for name in begun if begun[name] != settings[name]]:
-            sys.exit(f"{path.parent} was begun with {' '.join(other)}: choose another --output")
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(settings))
 
 
 def plot(rows: list[dict[str, Any]], curves: dict[str, list[tuple[int, float]]]) -> Figure:
