@@ -27,6 +27,7 @@ from vidpred.cells.motion_lstm import (
     MotionZigzag,
 )
 from vidpred.cells.phycell import PhyCell, PhyCellState
+from vidpred.cells.recording import Layer, record
 from vidpred.cells.reversible import Inverse, Invertible, Reversible, ReversibleFlow
 from vidpred.cells.reversible_pm import ReversiblePMCell, ReversiblePMState, ReversiblePMZigzag
 from vidpred.cells.rpm import RPMCell, RPMState
@@ -80,6 +81,7 @@ __all__ = [
     "Invertible",
     "Ladder",
     "LadderFlow",
+    "Layer",
     "MAUCell",
     "MAUState",
     "MIMCell",
@@ -127,5 +129,6 @@ __all__ = [
     "Zigzag",
     "ZigzagFlow",
     "ZigzagState",
+    "record",
     "total_penalty",
 ]

@@ -93,12 +93,13 @@ class CausalLSTMCell(Cell[ZigzagFlow, CausalLSTMState]):
         x_c, x_m, x_o = self.conv_x(x).split([3 * n, 3 * n, n], dim=1)
         h_c, h_o = self.conv_h(h).split([3 * n, n], dim=1)
         i, f, g = (x_c + h_c + self.conv_c(c)).chunk(3, dim=1)
-        c = lstm_memory(c, i, f, g, self.forget_bias)
+        c = lstm_memory(c, i, f, g, self.forget_bias, "c")
         x_i, x_f, x_g = x_m.chunk(3, dim=1)
         m_i, m_f, m_m = self.conv_m(m).chunk(3, dim=1)
         c_i, c_g, c_f, c_o = self.conv_c2m(c).chunk(4, dim=1)
         kept = torch.tanh(m_m).to(m.dtype)
-        m = lstm_memory(kept, x_i + m_i + c_i, x_f + m_f + c_f, x_g + c_g, self.forget_bias)
+        i, f, g = x_i + m_i + c_i, x_f + m_f + c_f, x_g + c_g
+        m = lstm_memory(kept, i, f, g, self.forget_bias, "m")
         o = torch.tanh(x_o + h_o + c_o + self.conv_om(m))
         h = (o * torch.tanh(self.conv_last(torch.cat([c, m], dim=1)))).to(c.dtype)
         return ZigzagFlow(h, m), CausalLSTMState(h, c)
@@ -164,5 +165,5 @@ class GHUCell(Cell[ZigzagFlow, GHUState]):
     def forward(self, flow: ZigzagFlow, state: GHUState) -> tuple[ZigzagFlow, GHUState]:
         (x, m), (z,) = flow, state
         p, u = (self.x_concat(x) + self.z_concat(z)).chunk(2, dim=1)
-        z = blend(z, torch.tanh(p), u, z.dtype)
+        z = blend(z, torch.tanh(p), u, z.dtype, "switch gate")
         return ZigzagFlow(z, m), GHUState(z)

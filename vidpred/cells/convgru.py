@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vidpred.cells.base import Cell, ConvNorm, Norm, zeros
-from vidpred.cells.gates import blend
+from vidpred.cells.gates import blend, gate
 from vidpred.cells.wiring import Stack
 
 
@@ -76,7 +76,7 @@ class ConvGRUCell(Cell[Tensor, ConvGRUState]):
         x, (h,) = flow, state
         x_z, x_r, x_n = self.conv_x(x).chunk(3, dim=1)
         h_z, h_r = self.conv_h(h).chunk(2, dim=1)
-        r = torch.sigmoid(x_r + h_r)
+        r = gate(x_r + h_r, "reset gate")
         n = torch.tanh(x_n + self.conv_n(r * h))
-        h = blend(n, h, x_z + h_z, h.dtype)
+        h = blend(n, h, x_z + h_z, h.dtype, "update gate")
         return h, ConvGRUState(h)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vidpred.cells.base import Cell, ConvNorm, Norm, zeros
-from vidpred.cells.gates import lstm_memory
+from vidpred.cells.gates import gate, lstm_memory
 from vidpred.cells.wiring import Stack
 
 
@@ -89,8 +89,8 @@ class ConvLSTMCell(Cell[Tensor, ConvLSTMState]):
         i, f, g, o = (self.conv_x(x) + self.conv_h(h)).chunk(4, dim=1)
         if self.peephole is not None:
             i, f = i + self.peephole[0] * c, f + self.peephole[1] * c
-        c = lstm_memory(c, i, f, g, self.forget_bias)
+        c = lstm_memory(c, i, f, g, self.forget_bias, "c")
         if self.peephole is not None:
             o = o + self.peephole[2] * c
-        h = torch.sigmoid(o) * torch.tanh(c)
+        h = gate(o, "output gate") * torch.tanh(c)
         return h, ConvLSTMState(h, c)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidpred.cells.base import Cell, Penalty
+from vidpred.cells.gates import gate
 from vidpred.cells.stlstm import SpatiotemporalLSTM, STLSTMState
 from vidpred.cells.wiring import Zigzag, ZigzagFlow, ZigzagState
 
@@ -130,5 +131,5 @@ class DecoupledSTLSTMCell(SpatiotemporalLSTM[DecoupledFlow]):
     def forward(self, flow: DecoupledFlow, state: STLSTMState) -> tuple[DecoupledFlow, STLSTMState]:
         (x, m, increments), (h, c) = flow, state
         o, new, c, m, increment = self.update(x, m, h, c)
-        h = (torch.sigmoid(o) * new).to(c.dtype)
+        h = (gate(o, "output gate") * new).to(c.dtype)
         return DecoupledFlow(h, m, (*increments, increment)), STLSTMState(h, c)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidpred.cells.base import Cell, ConvNorm, LayerNorm, Norm, zeros
-from vidpred.cells.gates import lstm_memory
+from vidpred.cells.gates import gate, lstm_memory
+from vidpred.cells.recording import show
 from vidpred.cells.volume import WindowedZigzag, cube
 from vidpred.cells.wiring import ZigzagFlow
 
@@ -115,12 +116,12 @@ class E3DLSTMCell(Cell[ZigzagFlow, E3DLSTMState]):
         x_c, x_m, x_o = self.conv_x(x).split([3 * n, 3 * n, n], dim=1)
         h_c, h_o = self.conv_h(h).split([3 * n, n], dim=1)
         i, g, r = (x_c + h_c).chunk(3, dim=1)
-        kept = self.norm_c(past[-1] + recall(torch.sigmoid(r), past))
-        c = kept + torch.sigmoid(i) * torch.tanh(g)
+        kept = self.norm_c(past[-1] + recall(gate(r, "recall gate"), past))
+        c = kept + gate(i, "input gate of c") * torch.tanh(g)
         i, f, g = (x_m + self.conv_m(m)).chunk(3, dim=1)
-        m = lstm_memory(m, i, f, g, self.forget_bias)
+        m = lstm_memory(m, i, f, g, self.forget_bias, "m")
         memories = torch.cat([c, m], dim=1)
-        o = torch.sigmoid(x_o + h_o + self.conv_o(memories))
+        o = gate(x_o + h_o + self.conv_o(memories), "output gate")
         h = (o * torch.tanh(self.conv_last(memories))).to(c.dtype)
         return ZigzagFlow(h, m), E3DLSTMState(h, (*past[1:], c))
 
@@ -130,7 +131,8 @@ def recall(query: Tensor, past: Sequence[Tensor]) -> Tensor:
 
     Args:
         query: ``(B, C, D, H, W)``.
-        past: Volumes like ``query``, both keys and values.
+        past: Volumes like ``query``, both keys and values. What all places of each of them weigh
+            together is shown to :func:`vidpred.cells.record`.
 
     Example:
         >>> import torch
@@ -145,5 +147,14 @@ def recall(query: Tensor, past: Sequence[Tensor]) -> Tensor:
     # One head; the fused kernels, which hold no D*H*W x tau*D*H*W scores, want contiguous rows.
     keys = torch.cat([places(volume) for volume in past], dim=1).unsqueeze(1)
     queries = places(query).contiguous().unsqueeze(1)
+
+    def weights() -> Tensor:
+        # Attention to which volume a place is of gives the sums of the weights, without the scores.
+        volume = torch.eye(len(past), dtype=keys.dtype, device=keys.device)
+        volume = volume.repeat_interleave(queries.shape[2], dim=0).expand(len(keys), 1, -1, -1)
+        shares = F.scaled_dot_product_attention(queries, keys, volume, scale=1.0)
+        return shares.squeeze(1).transpose(1, 2).unflatten(2, query.shape[2:])
+
+    show("attention", "attention to past c", weights)
     recalled = F.scaled_dot_product_attention(queries, keys, keys, scale=1.0)
     return recalled.squeeze(1).transpose(1, 2).unflatten(2, query.shape[2:])

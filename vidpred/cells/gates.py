@@ -8,6 +8,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vidpred.cells.recording import show
+
+
+def gate(opening: Tensor, name: str) -> Tensor:
+    r"""Return :math:`\sigma(opening)`.
+
+    Args:
+        opening: The gate before its sigmoid.
+        name: What the field calls it, for :func:`vidpred.cells.record`.
+
+    Example:
+        >>> import torch
+        >>> gate(torch.zeros(1), "reset gate")
+        tensor([0.5000])
+    """
+    opened = torch.sigmoid(opening)
+    show("gates", name, lambda: opened)
+    return opened
+
 
 class _Blend(torch.autograd.Function):
     # Autograd would keep the gate and, under autocast, float32 copies of all three operands for
@@ -33,7 +52,7 @@ class _Blend(torch.autograd.Function):
         return to_start.to(start.dtype), to_end.to(end.dtype), to_gate.to(gate.dtype), None
 
 
-def blend(start: Tensor, end: Tensor, gate: Tensor, dtype: torch.dtype) -> Tensor:
+def blend(start: Tensor, end: Tensor, gate: Tensor, dtype: torch.dtype, name: str) -> Tensor:
     r"""Return :math:`(1 - \sigma(g)) \odot start + \sigma(g) \odot end`.
 
     Args:
@@ -42,17 +61,21 @@ def blend(start: Tensor, end: Tensor, gate: Tensor, dtype: torch.dtype) -> Tenso
         gate: The gate before its sigmoid, same shape.
         dtype: Of the result, and of the arithmetic: the dtype of the state, which under autocast
             is wider than that of the convolutions' outputs.
+        name: What the field calls the gate, for :func:`vidpred.cells.record`.
 
     Example:
         >>> import torch
         >>> zero, one = torch.zeros(1), torch.ones(1)
-        >>> blend(zero, one, zero, torch.float32)
+        >>> blend(zero, one, zero, torch.float32, "update gate")
         tensor([0.5000])
     """
+    show("gates", name, lambda: torch.sigmoid(gate.to(dtype)))
     return _Blend.apply(start, end, gate, dtype)  # type: ignore[return-value]
 
 
-def lstm_memory(memory: Tensor, i: Tensor, f: Tensor, g: Tensor, forget_bias: float) -> Tensor:
+def lstm_memory(
+    memory: Tensor, i: Tensor, f: Tensor, g: Tensor, forget_bias: float, name: str
+) -> Tensor:
     r"""Update the memory of an LSTM: :math:`\sigma(f + b) \odot memory + \sigma(i) \odot \tanh(g)`.
 
     Args:
@@ -61,24 +84,27 @@ def lstm_memory(memory: Tensor, i: Tensor, f: Tensor, g: Tensor, forget_bias: fl
         f: The forget gate before its sigmoid, same shape.
         g: What to write, before its hyperbolic tangent, same shape.
         forget_bias: The constant ``b``: above 0 the memory is kept at first.
+        name: The letter of the memory, for :func:`vidpred.cells.record`.
 
     Example:
         >>> import torch
         >>> zero, one = torch.zeros(1), torch.ones(1)
-        >>> lstm_memory(one, i=zero, f=zero, g=zero, forget_bias=0.0)
+        >>> lstm_memory(one, i=zero, f=zero, g=zero, forget_bias=0.0, name="c")
         tensor([0.5000])
     """
-    return torch.sigmoid(f + forget_bias) * memory + lstm_increment(i, g)
+    kept = gate(f + forget_bias, f"forget gate of {name}") * memory
+    return kept + lstm_increment(i, g, name)
 
 
-def lstm_increment(i: Tensor, g: Tensor) -> Tensor:
+def lstm_increment(i: Tensor, g: Tensor, name: str) -> Tensor:
     r"""What an LSTM adds to its memory: :math:`\sigma(i) \odot \tanh(g)`.
 
     Args:
         i: The input gate before its sigmoid.
         g: What to write, before its hyperbolic tangent, same shape.
+        name: The letter of the memory, for :func:`vidpred.cells.record`.
     """
-    return torch.sigmoid(i) * torch.tanh(g)
+    return gate(i, f"input gate of {name}") * torch.tanh(g)
 
 
 class _Choose(torch.autograd.Function):
@@ -116,18 +142,20 @@ def _weights(gate: Tensor, missing: Tensor, memories: Sequence[Tensor]) -> Tenso
     return torch.stack([*existing, newest]).softmax(dim=0)
 
 
-def choose(gate: Tensor, memories: Sequence[Tensor], missing: Tensor) -> Tensor:
+def choose(gate: Tensor, memories: Sequence[Tensor], missing: Tensor, name: str) -> Tensor:
     r"""Attend to memories, element by element: :math:`\sum_j softmax_j(g \odot c_j) \odot c_j`.
 
     Args:
         gate: What an element asks each memory for; after its sigmoid.
         memories: Oldest first, same shape.
         missing: How many of them, of all but the newest, do not exist yet; broadcast.
+        name: What the weights are called, for :func:`vidpred.cells.record`.
 
     Example:
         >>> import torch
         >>> zero, one = torch.zeros(1), torch.ones(1)
-        >>> choose(zero, [7 * one, one, 2 * one], missing=one)
+        >>> choose(zero, [7 * one, one, 2 * one], missing=one, name="attention to past c")
         tensor([1.5000])
     """
+    show("attention", name, lambda: _weights(gate, missing, memories).movedim(0, 1))
     return _Choose.apply(gate, missing, *memories)  # type: ignore[return-value]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vidpred.cells.base import Cell, ConvNorm, Flow, Norm, same_channels, zeros
 from vidpred.cells.gates import blend
+from vidpred.cells.recording import show
 from vidpred.cells.wiring import Stack
 
 
@@ -24,7 +25,11 @@ class MAUState(NamedTuple):
 
 
 def attend(
-    query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], scaled: bool = True
+    query: Tensor,
+    keys: Sequence[Tensor],
+    values: Sequence[Tensor],
+    scaled: bool,
+    name: str,
 ) -> Tensor:
     r"""Attention over whole feature maps: :math:`\sum_j softmax_j(\langle k_j, q \rangle) v_j`.
 
@@ -33,18 +38,21 @@ def attend(
         keys: Feature maps like ``query``.
         values: As many feature maps as ``keys``.
         scaled: Divide the scores by :math:`\sqrt{CHW}`.
+        name: What the weights are called, for :func:`vidpred.cells.record`.
 
     Example:
         >>> import torch
         >>> ones = torch.ones(2, 3, 4, 4)
-        >>> attend(ones, [ones, ones], [ones, 3 * ones])[0, 0, 0, 0].item()
+        >>> attend(ones, [ones, ones], [ones, 3 * ones], True, "attention")[0, 0, 0, 0].item()
         2.0
     """
     # Reference by reference: a stacked history would be copied, and kept for backward, every step.
     scores = torch.stack([(key * query).sum(dim=(1, 2, 3)) for key in keys])
     if scaled:
         scores = scores / query[0].numel() ** 0.5
-    weights = scores.softmax(dim=0)[..., None, None, None]
+    shares = scores.softmax(dim=0)
+    show("attention", name, lambda: shares.movedim(0, 1))
+    weights = shares[..., None, None, None]
     attended = weights[0] * values[0]
     for weight, value in zip(weights[1:], values[1:], strict=True):
         attended.addcmul_(weight, value)
@@ -101,16 +109,18 @@ class MotionAware(Cell[Flow, MAUState], Generic[Flow]):
         query: Tensor,
         keys: Sequence[Tensor],
         values: Sequence[Tensor],
+        domain: str,
     ) -> Tensor:
         """Blend a state with its attended references, gated by its own modulation ``hat``."""
-        return blend(attend(query, keys, values, self.scaled), state, hat, state.dtype)
+        attended = attend(query, keys, values, self.scaled, f"{domain} attention")
+        return blend(attended, state, hat, state.dtype, f"{domain} fusion gate")
 
     def fuse(self, t_ami: Tensor, s_aai: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """The fusion module: ``(T', S')`` from the augmented states and the residual ``s``."""
         t_u, t_t, t_s = self.conv_t(t_ami).chunk(3, dim=1)
         s_u, s_t, s_s = self.conv_s(s_aai).chunk(3, dim=1)
-        t_new = blend(s_t, t_t, t_u, s.dtype)
-        s_new = blend(t_s, s_s, s_u, s.dtype)
+        t_new = blend(s_t, t_t, t_u, s.dtype, "temporal update gate")
+        s_new = blend(t_s, s_s, s_u, s.dtype, "spatial update gate")
         return t_new, torch.add(s_new, s, alpha=self.gamma) if self.gamma else s_new
 
     def remember(self, state: MAUState, t_new: Tensor, s: Tensor) -> MAUState:
@@ -169,4 +179,5 @@ class MAUCell(MotionAware[Tensor]):
     def update(self, t: Tensor, s: Tensor, past: MAUState) -> tuple[Tensor, Tensor]:
         """The equations: ``(T', S')`` from ``T``, ``S`` and the histories."""
         t_hat, s_hat = self.conv_t_next(t), self.conv_s_next(s)
-        return self.fuse(self.augment(t, t_hat, s_hat, past.past_s, past.past_t), s, s)
+        t_ami = self.augment(t, t_hat, s_hat, past.past_s, past.past_t, "temporal")
+        return self.fuse(t_ami, s, s)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidpred.cells.base import Cell, laid_out_as, zeros
+from vidpred.cells.gates import gate
 from vidpred.cells.warp import warp
 from vidpred.cells.wiring import Stack
 
@@ -88,12 +89,12 @@ class MotionGRUCell(Cell[Tensor, MotionGRUState]):
     def forward(self, flow: Tensor, state: MotionGRUState) -> tuple[Tensor, MotionGRUState]:
         x, (o, d) = flow, state
         both = torch.cat([x.to(o.dtype), o], dim=1)
-        u, r = torch.sigmoid(self.update(both)), torch.sigmoid(self.reset(both))
+        u, r = gate(self.update(both), "update gate"), gate(self.reset(both), "reset gate")
         z = torch.tanh(self.output(torch.cat([x.to(o.dtype), r * o], dim=1)))
         d_new = d + MOMENTUM * (o - d)
         o_new = torch.lerp(o, z.to(o.dtype), u.to(o.dtype)) + d_new
         seen = look_around(x.to(o.dtype), o_new, self.neighbours)
-        masked = seen * torch.sigmoid(self.mask(x)).unsqueeze(1)
+        masked = seen * gate(self.mask(x), "mask").unsqueeze(1)
         # The neighbours lie behind each other, not beside: a 1x1 convolution gathers them.
         kernel = self.gather.weight.flatten(1)[..., None, None]
         x_new = F.conv2d(masked.flatten(1, 2), kernel)

@@ -102,7 +102,7 @@ class MotionHighwayCell(SpatiotemporalLSTM[MotionFlow]):
     def forward(self, flow: MotionFlow, state: STLSTMState) -> tuple[MotionFlow, STLSTMState]:
         (x, m, highway), (h, c) = flow, state
         o, new, c, m, _ = self.update(x, m, h, c)
-        h = blend(highway, new, o, c.dtype)
+        h = blend(highway, new, o, c.dtype, "output gate")
         return MotionFlow(h, m, h), STLSTMState(h, c)
 
 
@@ -185,5 +185,6 @@ class MotionLSTMCell(Cell[MotionFlow, MotionLSTMState]):
         (h, m, highway), host = self.host(flow, state.host)
         encoded, motion = self.motion(self.enc(h), state.motion)
         moved = self.dec(encoded)[..., : h.shape[-2], : h.shape[-1]]
-        h = blend(h, moved, self.gate(torch.cat([moved, h], dim=1)), h.dtype)
+        opening = self.gate(torch.cat([moved, h], dim=1))
+        h = blend(h, moved, opening, h.dtype, "output gate")
         return MotionFlow(h, m, highway), MotionLSTMState(host._replace(h=h), motion)

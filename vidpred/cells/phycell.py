@@ -83,7 +83,7 @@ class PhyCell(Cell[Tensor, PhyCellState]):
         x, (h, penalty) = flow, state
         predicted = h + self.combine(self.norm(self.derivatives(h)))
         gain = self.gain(torch.cat([x.to(h.dtype), h], dim=1))
-        h = blend(predicted, x, gain, h.dtype)
+        h = blend(predicted, x, gain, h.dtype, "Kalman gain")
         if self.training:  # set, not added to: the authors count it once, however long the clip
             penalty = Penalty(self.moment_penalty().expand_as(penalty.total).clone())
         return h, PhyCellState(h, penalty)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vidpred.cells.base import Cell, ConvNorm, Norm, laid_out_as, same_channels, zeros
-from vidpred.cells.gates import blend, lstm_memory
+from vidpred.cells.gates import blend, gate, lstm_memory
 from vidpred.cells.reversible import Invertible, ReversibleFlow
 from vidpred.cells.volume import Windowed, cube
 from vidpred.cells.wiring import Stack, ZigzagState
@@ -137,12 +137,12 @@ class ReversiblePMCell(Invertible[ReversiblePMState]):
     ) -> tuple[ReversibleFlow, ReversiblePMState]:
         (x1, x2, m), (h, c) = flow, state
         i, f, g = self.conv_c(torch.cat([x1, h, c], dim=1)).chunk(3, dim=1)
-        c = lstm_memory(c, i, f, g, forget_bias=0.0)
+        c = lstm_memory(c, i, f, g, forget_bias=0.0, name="c")
         i, f, g = self.conv_m(torch.cat([x1, m, c], dim=1)).chunk(3, dim=1)
-        m = lstm_memory(m, i, f, g, forget_bias=0.0)
-        o = torch.sigmoid(self.conv_o(torch.cat([x1, h, c, m], dim=1)))
+        m = lstm_memory(m, i, f, g, forget_bias=0.0, name="m")
+        o = gate(self.conv_o(torch.cat([x1, h, c, m], dim=1)), "output gate")
         h = (o * torch.tanh(self.conv_last(torch.cat([c, m], dim=1)))).to(c.dtype)
-        x2 = blend(x2, h, self.attention(h), h.dtype)
+        x2 = blend(x2, h, self.attention(h), h.dtype, "attention gate")
         return ReversibleFlow(x2, x1, m), ReversiblePMState(h, c)
 
     def inverse(self, flow: ReversibleFlow, state: ReversiblePMState) -> ReversibleFlow:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vidpred.cells.base import Cell, ConvNorm, Norm, zeros
-from vidpred.cells.gates import lstm_memory
+from vidpred.cells.gates import gate, lstm_memory
 from vidpred.cells.wiring import GatedFlow, PastMemories, PastZigzag, ZigzagFlow
 
 
@@ -121,11 +121,11 @@ class RPMCell(Cell[GatedFlow, RPMState]):
         h_gates = self.conv_h(h)
         gates = self.en_t(t) + h_gates
         kept = self.att_c(torch.cat(list(past_c), dim=1)).to(h.dtype)
-        c = lstm_memory(kept, gates, gates, gates, self.forget_bias)
+        c = lstm_memory(kept, gates, gates, gates, self.forget_bias, "c")
         gates = self.en_s(s) + self.conv_m(m)
         kept = self.att_m(torch.cat(list(past_m), dim=1)).to(h.dtype)
-        m = lstm_memory(kept, gates, gates, gates, self.forget_bias)
+        m = lstm_memory(kept, gates, gates, gates, self.forget_bias, "m")
         memories = torch.cat([c, m], dim=1)
-        o = torch.sigmoid(self.en_o(o) + h_gates + self.conv_o(memories)).to(h.dtype)
+        o = gate(self.en_o(o) + h_gates + self.conv_o(memories), "output gate").to(h.dtype)
         residual = x if self.conv_sto is None else self.conv_sto(torch.cat([t, s, o], dim=1))
         return o * torch.tanh(self.conv_last(memories)) + residual, o, c, m

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from vidpred.cells.base import Cell, ConvNorm, Norm, zeros
 from vidpred.cells.convlstm import ConvLSTMCell, ConvLSTMState
-from vidpred.cells.gates import blend
+from vidpred.cells.gates import blend, gate
 from vidpred.cells.wiring import Stack
 
 
@@ -102,8 +102,8 @@ class SAConvLSTMCell(Cell[Tensor, SAConvLSTMState]):
         z_h, z_m = attend_everywhere(q, k_h, v_h), attend_everywhere(q, k_m, v_m)
         z = self.fuse(torch.cat([z_h, z_m], dim=1))
         i, g, o = self.conv_zh(torch.cat([z.to(h.dtype), h], dim=1)).chunk(3, dim=1)
-        m = blend(m, torch.tanh(g), i, m.dtype)
-        h = torch.sigmoid(o) * m
+        m = blend(m, torch.tanh(g), i, m.dtype, "input gate of m")
+        h = gate(o, "output gate") * m
         return h, SAConvLSTMState(h, c, m)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vidpred.cells.base import Cell, ConvNorm, Norm, zeros
-from vidpred.cells.gates import choose, lstm_increment
+from vidpred.cells.gates import choose, gate, lstm_increment
 from vidpred.cells.volume import Windowed, cube
 from vidpred.cells.wiring import GatedFlow, PastMemories, PastZigzag, ZigzagFlow
 
@@ -141,14 +141,15 @@ class STAMCell(Cell[GatedFlow, STAMState]):
             parts = zip(self.conv_x, x.chunk(3, dim=1), strict=True)
             x_c, x_m, x_o = (conv(part) for conv, part in parts)
         h_c, h_o = self.conv_h(h).split([3 * n, n], dim=1)
-        c = self.remember(x_c + h_c, past_c)
-        m = self.remember(x_m + self.conv_m(m), past_m)
+        c = self.remember(x_c + h_c, past_c, "c")
+        m = self.remember(x_m + self.conv_m(m), past_m, "m")
         memories = torch.cat([c, m], dim=1)
-        o = torch.sigmoid(x_o + h_o + self.conv_o(memories)).to(c.dtype)
+        o = gate(x_o + h_o + self.conv_o(memories), "output gate").to(c.dtype)
         return o * torch.tanh(self.conv_last(memories)), o, c, m
 
-    def remember(self, gates: Tensor, past: PastMemories) -> Tensor:
-        """A new memory from the past ones and the gates before their non-linearities."""
+    def remember(self, gates: Tensor, past: PastMemories, name: str) -> Tensor:
+        """A new memory ``name`` from the past ones and the gates before their non-linearities."""
         i, f, g = gates.chunk(3, dim=1)
-        forget = torch.sigmoid(f + self.forget_bias)
-        return lstm_increment(i, g) + forget * choose(forget, past.maps, past.missing)
+        forget = gate(f + self.forget_bias, f"forget gate of {name}")
+        kept = forget * choose(forget, past.maps, past.missing, f"attention to past {name}")
+        return lstm_increment(i, g, name) + kept

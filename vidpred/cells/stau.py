@@ -124,11 +124,11 @@ class STAUCell(MotionAware[LadderFlow]):
         lower_s, lower_t = zip(*rungs, strict=True)
         t_ami, s_aai = t, s
         if self.temporal_attention == "spatial":
-            t_ami = self.augment(t, t_hat, s_hat, past.past_s, past.past_t)
+            t_ami = self.augment(t, t_hat, s_hat, past.past_s, past.past_t, "temporal")
         elif self.temporal_attention == "temporal":
-            t_ami = self.augment(t, t_hat, t_hat, past.past_t, past.past_t)
+            t_ami = self.augment(t, t_hat, t_hat, past.past_t, past.past_t, "temporal")
         if self.spatial_attention == "temporal":
-            s_aai = self.augment(s, s_hat, t_hat, lower_t, lower_s)
+            s_aai = self.augment(s, s_hat, t_hat, lower_t, lower_s, "spatial")
         elif self.spatial_attention == "spatial":
-            s_aai = self.augment(s, s_hat, s_hat, lower_s, lower_s)
+            s_aai = self.augment(s, s_hat, s_hat, lower_s, lower_s, "spatial")
         return self.fuse(t_ami, s_aai, s)

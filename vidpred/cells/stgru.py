@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vidpred.cells.base import Cell, ConvNorm, Norm, same_channels, zeros
-from vidpred.cells.gates import blend
+from vidpred.cells.gates import blend, gate
 from vidpred.cells.wiring import Stack
 
 
@@ -81,7 +81,7 @@ class STGRUCell(Cell[Tensor, STGRUState]):
         t_u, t_r, t_t, t_s = self.conv_t(t).chunk(4, dim=1)
         s_u, s_r, s_t, s_s = self.conv_s(s).chunk(4, dim=1)
         update = t_u + s_u + self.update_bias
-        trend = torch.sigmoid(t_r + s_r)
-        t_new = blend(torch.tanh(t_t + trend * s_t), t, update, t.dtype)
-        s_new = blend(torch.tanh(s_s + trend * t_s), s, update, t.dtype)
+        trend = gate(t_r + s_r, "trend gate")
+        t_new = blend(torch.tanh(t_t + trend * s_t), t, update, t.dtype, "update gate")
+        s_new = blend(torch.tanh(s_s + trend * t_s), s, update, t.dtype, "update gate")
         return s_new, STGRUState(t_new)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vidpred.cells.base import Cell, ConvNorm, Flow, Norm, zeros
-from vidpred.cells.gates import lstm_increment
+from vidpred.cells.gates import gate, lstm_increment
 from vidpred.cells.wiring import Zigzag, ZigzagFlow
 
 
@@ -66,11 +66,11 @@ class SpatiotemporalLSTM(Cell[Flow, STLSTMState], Generic[Flow]):
         x_c, x_m, x_o = self.conv_x(x).split([3 * n, 3 * n, n], dim=1)
         h_c, h_o = self.conv_h(h).split([3 * n, n], dim=1)
         i, f, g = (x_c + h_c).chunk(3, dim=1)
-        delta_c = lstm_increment(i, g)
-        c = torch.sigmoid(f + self.forget_bias) * c + delta_c
+        delta_c = lstm_increment(i, g, "c")
+        c = gate(f + self.forget_bias, "forget gate of c") * c + delta_c
         i, f, g = (x_m + self.conv_m(m)).chunk(3, dim=1)
-        delta_m = lstm_increment(i, g)
-        m = torch.sigmoid(f + self.forget_bias) * m + delta_m
+        delta_m = lstm_increment(i, g, "m")
+        m = gate(f + self.forget_bias, "forget gate of m") * m + delta_m
         memories = torch.cat([c, m], dim=1)
         o = x_o + h_o + self.conv_o(memories)
         return o, torch.tanh(self.conv_last(memories)), c, m, (delta_c, delta_m)
@@ -120,5 +120,5 @@ class STLSTMCell(SpatiotemporalLSTM[ZigzagFlow]):
     def forward(self, flow: ZigzagFlow, state: STLSTMState) -> tuple[ZigzagFlow, STLSTMState]:
         (x, m), (h, c) = flow, state
         o, new, c, m, _ = self.update(x, m, h, c)
-        h = (torch.sigmoid(o) * new).to(c.dtype)
+        h = (gate(o, "output gate") * new).to(c.dtype)
         return ZigzagFlow(h, m), STLSTMState(h, c)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vidpred.cells.base import Cell, ConvNorm, Norm, zeros
-from vidpred.cells.gates import blend
+from vidpred.cells.gates import blend, gate
 from vidpred.cells.warp import warp
 from vidpred.cells.wiring import Stack
 
@@ -98,8 +98,8 @@ class TrajGRUCell(Cell[Tensor, TrajGRUState]):
         x, (h,) = flow, state
         x_r, x_z, x_n = self.conv_x(x).chunk(3, dim=1)
         h_r, h_z, h_n = self.conv_h(self.follow(x, h)).chunk(3, dim=1)
-        n = self.activation(x_n + torch.sigmoid(x_r + h_r) * h_n)
-        h = blend(n, h, x_z + h_z, h.dtype)
+        n = self.activation(x_n + gate(x_r + h_r, "reset gate") * h_n)
+        h = blend(n, h, x_z + h_z, h.dtype, "update gate")
         return h, TrajGRUState(h)
 
     def follow(self, x: Tensor, h: Tensor) -> Tensor:
