@@ -23,7 +23,7 @@ CONFIGS = sorted(
 # A module may import its own level and the lower ones.
 LEVELS = {
     **dict.fromkeys(["data", "files", "losses", "metrics", "random", "sampling"], 0),
-    **dict.fromkeys(["panels", "tables", "visual"], 0),
+    **dict.fromkeys(["panels", "strips", "tables", "visual"], 0),
     "cells": 1,
     "models": 2,
     **dict.fromkeys(["reference", "weights"], 3),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vidpred import panels
 from vidpred.files import replacing
+from vidpred.strips import Strip, spread, strips
 from vidpred.tables import PerStep, with_mean
 
 if TYPE_CHECKING:
@@ -45,52 +46,16 @@ def filmstrip(context: Tensor, truth: Tensor, prediction: Tensor) -> Figure:
         >>> len(figure.axes)  # the frames, and the scale of the error
         2
     """
-    from matplotlib.figure import Figure
-
     known, true, predicted, error = panels.to_rgb(context, truth, prediction)
     largest = float(error.max()) or 1.0
-    inputs, outputs = _spread(len(known)), _spread(len(true))
+    inputs, outputs = spread(len(known)), spread(len(true))
     rows = [
-        ("inputs", known[inputs], [t + 1 for t in inputs]),
-        ("truth", true[outputs], [len(known) + t + 1 for t in outputs]),
-        ("prediction", predicted[outputs], []),
-        ("error", error[outputs], []),
+        Strip("inputs", known[inputs], [f"t={t + 1}" for t in inputs]),
+        Strip("truth", true[outputs], [f"t={len(known) + t + 1}" for t in outputs]),
+        Strip("prediction", predicted[outputs]),
+        Strip("error", error[outputs], scale=(0, largest), colours=panels.ERROR_COLOURS),
     ]
-
-    # One set of axes covers the figure, with inches as its unit.
-    columns = max(len(inputs), len(outputs))
-    width = min(2.0, max(1.0, 10 / columns))
-    height = width * known.shape[1] / known.shape[2]
-    gap, caption, left, right = 1 / 16, 1 / 4, 1.0, 3 / 4
-    figure_width = left + columns * (width + gap) + right
-    figure_height = gap + len(rows) * (height + gap) + 2 * caption + gap
-    figure = Figure(figsize=(figure_width, figure_height), dpi=128, facecolor="white")
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.axis("off")
-    y = gap
-    for name, frames, times in rows:
-        y += caption if times else 0
-        axes.text(left - 0.12, y + height / 2, name, ha="right", va="center", fontsize=11)
-        for column, frame in enumerate(frames):
-            x = left + column * (width + gap)
-            image = axes.imshow(
-                frame,
-                extent=(x, x + width, y + height, y),
-                cmap=panels.ERROR_COLOURS,
-                vmin=0,
-                vmax=largest,
-            )
-            if times:
-                label = f"t={times[column]}"
-                axes.text(x + width / 2, y - 0.05, label, ha="center", va="bottom", fontsize=9)
-        y += height + gap
-    axes.set(xlim=(0, figure_width), ylim=(figure_height, 0))
-    bottom = 1 - (y - gap) / figure_height
-    x = (left + len(outputs) * (width + gap) + gap) / figure_width
-    bar = figure.add_axes((x, bottom, 1 / 8 / figure_width, height / figure_height))
-    figure.colorbar(image, cax=bar, ticks=[0, largest], format="%.2g")
-    bar.tick_params(labelsize=9, length=2)
-    return figure
+    return strips(rows)
 
 
 def gif(context: Tensor, truth: Tensor, prediction: Tensor, path: str | os.PathLike[str]) -> None:
@@ -256,8 +221,3 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """
     with replacing(path) as temporary:
         figure.savefig(temporary, format=temporary.suffix[1:] or "png")
-
-
-def _spread(count: int, limit: int = 20) -> list[int]:
-    """Return at most ``limit`` indices below ``count``, evenly spread, first and last included."""
-    return np.linspace(0, count - 1, min(count, limit)).round().astype(int).tolist()
