@@ -28,7 +28,8 @@ LEVELS = {
     "models": 2,
     **dict.fromkeys(["reference", "weights"], 3),
     "tasks": 4,
-    **dict.fromkeys(["cli", "commands", "demo", "importer", "streaming", "__main__"], 5),
+    **dict.fromkeys(["cli", "commands", "demo", "importer", "inspector", "streaming"], 5),
+    "__main__": 5,
 }
 # Slow to import or, for torchvision, unusable next to a CPU-only build of torch.
 HEAVY = {

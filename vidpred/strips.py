@@ -51,7 +51,7 @@ def strips(rows: Sequence[Strip], title: str = "") -> Figure:
     width = min(2.0, max(1.0, 10 / columns))
     height = width * rows[0].pictures.shape[1] / rows[0].pictures.shape[2]
     gap, caption, right = 1 / 16, 1 / 4, 3 / 4
-    left = 1 / 10 + max(len(row.name) for row in rows) / 11
+    left = 1 / 4 + max(len(row.name) for row in rows) / 11
     above = caption * bool(title) + gap
     figure_width = left + columns * (width + gap) + right
     captions = sum(caption for row in rows if row.captions)
@@ -90,6 +90,9 @@ def strips(rows: Sequence[Strip], title: str = "") -> Figure:
             )
             figure.colorbar(image, cax=bar, ticks=row.scale, format="%.2g")
             bar.tick_params(labelsize=9, length=2)
+            lowest, *_, highest = bar.get_yticklabels()  # clear of those of the next row
+            lowest.set_verticalalignment("bottom")
+            highest.set_verticalalignment("top")
     axes.set(xlim=(0, figure_width), ylim=(figure_height, 0))
     return figure
 
