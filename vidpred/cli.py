@@ -20,6 +20,7 @@ commands:
   test      score it on the test set: a table and curves per predicted step
   predict   save its predictions of the test set, or make a film of those of a video
   import    make a model folder of a checkpoint: a run's, the authors', OpenSTL's
+  inspect   draw the gates, the attention and the states within a model that predicts a video
   demo      train a small model for two minutes and look at its predictions
 
   vidpred fit --config examples/moving_mnist/stgru.yaml --data.root DIR
@@ -127,6 +128,10 @@ def main(args: Sequence[str] | None = None) -> int:
             from vidpred import demo
 
             demo.main(arguments[1:])
+        elif command == "inspect":
+            from vidpred import inspector
+
+            inspector.main(arguments[1:])
         elif command == "import" and arguments[1:] in ([], ["-h"], ["--help"]):
             print(IMPORT_HELP)
         elif command == "import":
@@ -146,7 +151,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
             VidpredCLI(args=None if args is None else arguments)
         else:
-            commands = ", ".join([*_COMMANDS, "import"])
+            commands = ", ".join([*_COMMANDS, "import", "inspect"])
             raise ValueError(f"no command {command!r}; expected {commands} or demo")
     except KeyboardInterrupt:
         return 130

@@ -1,4 +1,4 @@
-"""Pictures of what happens within a model: its gates, attention weights and states over time."""
+"""``vidpred inspect``: gates, attention weights and states of a model over time, in pictures."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import csv
 import math
 import os
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from jsonargparse import auto_cli
 from torch import Tensor
 from torch.nn import functional as F
 
+from vidpred import weights
 from vidpred.cells import record
+from vidpred.data import Video
 from vidpred.files import replacing
 from vidpred.models import Predictor
 from vidpred.strips import Strip, spread, strips
@@ -24,6 +28,62 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LARGEST = 256  # pixels of a side; of what is larger, means are drawn
+
+
+def inspect(
+    ckpt: str,
+    input: str,
+    output: str,
+    context: int = 10,
+    horizon: int = 10,
+    layer: str | None = None,
+) -> None:
+    """Draw what happens within a model while it predicts a video.
+
+    Args:
+        ckpt: Checkpoint of a run, or a model folder.
+        input: Video file of any format that FFmpeg reads, of any size; turned to grey or to colour
+            as the model needs.
+        output: Folder for the pictures.
+        context: How many frames the model sees, from the first of the video.
+        horizon: How many frames it predicts after them.
+        layer: The only one to draw, such as core.cells.0; by default all, and an overview.
+
+    Raises:
+        FileNotFoundError: No such checkpoint or video.
+        ValueError: One of them is damaged, the video is shorter than the context, there is no such
+            layer, or an argument is out of range.
+    """
+    predictor = weights.load_predictor(ckpt).eval()
+    if predictor.in_channels not in (1, 3):
+        raise ValueError(
+            f"{ckpt} predicts frames of {predictor.in_channels} channels; a video has 1 or 3"
+        )
+    if context < 1:
+        raise ValueError(f"context must be at least 1 frame, got {context}")
+    images = [image for image, _ in islice(Video(input, predictor.in_channels), context)]
+    if len(images) < context:
+        raise ValueError(f"{input} has {len(images)} frames, fewer than the context of {context}")
+    dtype = next(predictor.parameters()).dtype
+    seen = observe(predictor, torch.stack(images).to(dtype) / 255, horizon)
+    layers = dict.fromkeys(series.layer for series in seen.series)
+    if layer is not None:
+        if layer not in layers:
+            raise ValueError(f"there is no layer {layer}; expected one of {', '.join(layers)}")
+        seen = seen._replace(series=[series for series in seen.series if series.layer == layer])
+    for path in draw(seen, output):
+        print(path)
+
+
+def main(args: Sequence[str]) -> None:
+    """Run ``vidpred inspect``.
+
+    Args:
+        args: The arguments after ``inspect``.
+    """
+    auto_cli(
+        inspect, args=list(args), prog="vidpred inspect", as_positional=False, exit_on_error=False
+    )
 
 
 class Series(NamedTuple):
@@ -72,10 +132,8 @@ def observe(predictor: Predictor, context: Tensor, horizon: int) -> Observation:
         core.cells.0 gates spatial update gate (6, 8, 8)
         core.cells.0 attention temporal attention (6, 5)
     """
-    if horizon < 1 or len(context) < 1:
-        raise ValueError(
-            f"expected at least 1 known and 1 predicted frame, got {len(context)} and {horizon}"
-        )
+    if horizon < 1:
+        raise ValueError(f"horizon must be at least 1 frame, got {horizon}")
     known, steps = len(context), len(context) + horizon - 1
     found: dict[tuple[str, str, str], dict[int, np.ndarray]] = {}
     frames, prediction, state = [], context[:1], predictor.init_state(context[:1])
