@@ -258,7 +258,10 @@ def test_configuration_is_saved_without_a_logger_too(tmp_path):
 
 CELL, PREDICTOR = "--model.predictor.cell", "--model.predictor"
 BAD = {
-    "no command": (["fly"], "'fly'; expected fit, validate, test, predict, import or demo"),
+    "no command": (
+        ["fly"],
+        "'fly'; expected fit, validate, test, predict, import, inspect or demo",
+    ),
     "no file": (["fit"], "required: fit.data, fit.model"),
     "missing file": (["fit", "--config", "nowhere.yaml"], "does not exist: .*nowhere.yaml"),
     "no YAML": (["fit", "--config", "{tmp}/broken.yaml"], "parsing"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ def test_the_command_draws_every_layer(
     video = tmp_path / "clip.mp4"
     with write_video(video, fps=10) as write:
         for t in range(4):
-            write(torch.full((3, 32, 32), 60 * t, dtype=torch.uint8), t / 10)
+            write(torch.full((3, 32, 32), 60 * t, dtype=torch.uint8), Fraction(t, 10))
     asked = ["inspect", "--ckpt", str(model), "--input", str(video), "--context", "3"]
     asked += ["--horizon", "2", "--output", str(tmp_path / "out")]
     assert main(asked) == 0

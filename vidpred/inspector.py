@@ -223,7 +223,7 @@ def _map(value: Tensor) -> np.ndarray:
 
 def _weights(value: Tensor) -> np.ndarray:
     """The mean ``(n,)`` of attention weights that may differ from place to place."""
-    return value.flatten(1).mean(dim=1).cpu().numpy() if value.dim() > 1 else value.cpu().numpy()
+    return value.reshape(len(value), -1).mean(dim=1).cpu().numpy()
 
 
 def _maps(chosen: Sequence[Series], seen: Observation) -> Figure:
@@ -247,10 +247,10 @@ def _attention(chosen: Sequence[Series], seen: Observation) -> Figure:
     from matplotlib.ticker import MaxNLocator
 
     steps = len(seen.frames)
-    size = 1.5 + 0.3 * steps, sum(1 + 0.25 * series.values.shape[1] for series in chosen) + 0.4
+    heights = [1 + 0.25 * series.values.shape[1] for series in chosen]
+    size = 1.5 + 0.3 * steps, 0.4 + sum(heights)
     figure = Figure(figsize=size, dpi=128, layout="constrained")
     figure.suptitle(f"{chosen[0].layer}: attention weights", fontsize=12)
-    heights = [1 + 0.25 * series.values.shape[1] for series in chosen]
     all_axes = figure.subplots(len(chosen), squeeze=False, height_ratios=heights)[:, 0]
     for axes, series in zip(all_axes, chosen, strict=True):
         count = series.values.shape[1]
@@ -286,10 +286,8 @@ def _overview(gates: Sequence[Series], known: int) -> Figure:
         for gate in gates:
             if gate.layer == layer:
                 means = gate.values.mean(axis=(1, 2))
-                colour = f"C{names.index(gate.name)}o-"
-                (lines[gate.name],) = axes.plot(
-                    range(1, len(means) + 1), means, colour, ms=3, label=gate.name
-                )
+                steps, style = range(1, len(means) + 1), f"C{names.index(gate.name)}o-"
+                (lines[gate.name],) = axes.plot(steps, means, style, ms=3, label=gate.name)
         axes.axvline(known + 0.5, color="#7f7f7f", ls="--", lw=1)
         axes.set(title=layer, xlabel="t", ylim=(0, 1))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
