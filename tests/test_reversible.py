@@ -23,7 +23,6 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from vidpred.cells import (
     Inverse,
-    Remat,
     Reversible,
     ReversibleFlow,
     ReversiblePMCell,
@@ -137,7 +136,8 @@ def test_frames_come_back_from_their_prediction() -> None:
 def test_gradients_are_those_of_a_stack_that_keeps_activations(name: str) -> None:
     core, shape = build(name)
     results = []
-    for made in (core, plain(core), Remat(core)):
+    for made, remat in ((core, False), (plain(core), False), (core, True)):
+        made.remat = remat
         frames = [frame.requires_grad_() for frame in clip(3, **shape)]
         state = tree_map(Tensor.requires_grad_, warm_state(core, **shape))
         outputs, end = run(made, frames, state)

@@ -1,4 +1,4 @@
-"""What each wiring hands from where to where, what Remat saves, and what cells refuse."""
+"""What each wiring hands from where to where, what remat saves, and what cells refuse."""
 
 from __future__ import annotations
 
@@ -266,14 +266,19 @@ UNITS = [ConvGRUCell, ConvLSTMCell, MAUCell, STAUCell, STGRUCell, STLSTMCell]
 def test_remat_keeps_flow_and_state_only(unit: Callable[..., Any]) -> None:
     frames = clip(4, size=(8, 8))
     cells = [unit(4, 4, 3) for _ in range(2)]
-    wiring = cells[0].wiring
-    plain = kept_for_backward(wiring(cells), frames)
-    each = kept_for_backward(wiring([Remat(cell) for cell in cells]), frames)
-    whole = kept_for_backward(Remat(wiring(cells)), frames)
+    core = cells[0].wiring(cells)
+    plain = kept_for_backward(core, frames)
+    core.remat = True
+    whole = kept_for_backward(core, frames)
+    core.remat = False
+    wrapped = kept_for_backward(Remat(core), frames)
+    for cell in cells:
+        cell.remat = True
+    each = kept_for_backward(core, frames)
     one_map = frames[0].numel() * frames[0].element_size()
     assert plain > 5 * len(frames) * len(cells) * one_map
     assert each <= 2 * len(frames) * one_map  # the flow between the two cells
-    assert whole == 0
+    assert whole == wrapped == 0
 
 
 def test_remat_shows_the_cell_it_wraps() -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 Flow = TypeVar("Flow")
 State = TypeVar("State")
+Returned = TypeVar("Returned")
 Norm = Literal["group", "layer"] | None
 
 
@@ -30,11 +33,18 @@ class Cell(nn.Module, abc.ABC, Generic[Flow, State]):
         hidden_channels: Channels of the feature map that rises from the cell.
         volume: Channels and depth of the volume ``(B, C, D, H, W)`` that enters a cell with 3D
             convolutions: the last feature maps, oldest first. ``None`` for a cell that takes one.
+        remat: Whether the backward pass computes the cell again (rematerialisation): of its
+            activations only flow and state are kept. Numbers and gradients do not change.
     """
 
     wiring: type[Cell[Tensor, Any]]
     hidden_channels: int
     volume: tuple[int, int] | None = None
+    remat: bool = False
+
+    def __call__(self, flow: Flow, state: State) -> tuple[Flow, State]:
+        call = super().__call__
+        return recomputed(call, flow, state) if self.remat else call(flow, state)
 
     @abc.abstractmethod
     def init_state(self, like: Tensor) -> State:
@@ -48,6 +58,19 @@ class Cell(nn.Module, abc.ABC, Generic[Flow, State]):
     @abc.abstractmethod
     def forward(self, flow: Flow, state: State) -> tuple[Flow, State]:
         """Advance by one time step: ``(flow from below, state) -> (flow upwards, new state)``."""
+
+
+def recomputed(function: Callable[..., Returned], *arguments: Any) -> Returned:
+    """Call a function and keep nothing of it but what it returns: the backward pass runs it again.
+
+    Args:
+        function: Of these arguments alone, the same at every call.
+        arguments: Kept for the backward pass.
+    """
+    if not torch.is_grad_enabled():
+        return function(*arguments)
+    # The re-entrant form would not see tensors inside nested tuples.
+    return checkpoint(function, *arguments, use_reentrant=False)  # type: ignore[return-value]
 
 
 class FreeRunning(Cell[Tensor, State]):

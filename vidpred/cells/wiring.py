@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from vidpred.cells.base import Cell, Flow, State, zeros
 
@@ -156,7 +155,10 @@ Stack.wiring = Zigzag.wiring = Ladder.wiring = Stack
 
 
 class Remat(Cell[Flow, State]):
-    """Recomputes a cell in the backward pass: its activations are not kept, only flow and state.
+    """Computes a cell again in the backward pass: of its activations none are kept.
+
+    It is a cell with :attr:`~vidpred.cells.Cell.remat` around one without. Setting that switch on
+    the cell itself has the same effect and leaves the names of its weights alone.
 
     Args:
         cell: Any cell, a wiring included. Its numbers and its parameter gradients do not change.
@@ -170,6 +172,8 @@ class Remat(Cell[Flow, State]):
         torch.Size([2, 8, 16, 16])
     """
 
+    remat = True
+
     def __init__(self, cell: Cell[Flow, State]) -> None:
         super().__init__()
         self.cell = cell
@@ -181,5 +185,4 @@ class Remat(Cell[Flow, State]):
         return self.cell.init_state(like)
 
     def forward(self, flow: Flow, state: State) -> tuple[Flow, State]:
-        # The re-entrant form would not see tensors inside nested tuples.
-        return checkpoint(self.cell, flow, state, use_reentrant=False)  # type: ignore[return-value]
+        return self.cell(flow, state)

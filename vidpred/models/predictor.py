@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidpred.cells.base import Cell, to_channels_last
+from vidpred.cells.base import Cell, recomputed, to_channels_last
 from vidpred.models import pretrained
 from vidpred.models.autoencoder import Decoder, Encoder
+from vidpred.models.remat import Remat, check_remat, units
 
 
 class Predictor(nn.Module):
@@ -31,6 +33,9 @@ class Predictor(nn.Module):
         stride: What the sides of frames are padded to multiples of.
         recipe: The function of ``vidpred.models.zoo`` that made the predictor, and its arguments,
             in the form that they have in a YAML file; ``None`` for a predictor of other origin.
+        remat: What training computes again in the backward pass, for less memory and equal numbers.
+            A number: so many time steps at once, between which states and predictions are kept.
+            ``"cells"``: each of the core's units at each step. ``None``: nothing.
 
     Example:
         >>> import torch
@@ -48,7 +53,19 @@ class Predictor(nn.Module):
         self.in_channels = encoder.in_channels
         self.stride = encoder.stride
         self.recipe: dict[str, Any] | None = None
+        self.remat = None
         to_channels_last(self)
+
+    @property
+    def remat(self) -> Remat:
+        return self._remat
+
+    @remat.setter
+    def remat(self, remat: Remat) -> None:
+        check_remat(remat)
+        self._remat: Remat = remat
+        for unit in units(self.core):
+            unit.remat = remat == "cells"
 
     def forward(self, context: Tensor, horizon: int) -> Tensor:
         """Forecast the frames after ``context``.
@@ -198,6 +215,25 @@ class Predictor(nn.Module):
         """
         state = self.init_state(frames[:, 0])
         predictions: list[Tensor] = []
+        every, run = len(known), self._run
+        if isinstance(self.remat, int):
+            every, run = self.remat, partial(recomputed, self._run)
+        for start in range(0, len(known), every):
+            steps = slice(start, start + every)
+            new, state = run(frames[:, steps], known[steps], first - start, state, predictions[-1:])
+            predictions += new
+        return torch.stack(predictions, dim=1), state
+
+    def _run(
+        self,
+        frames: Tensor,
+        known: Sequence[bool | Tensor],
+        first: int,
+        state: Any,
+        latest: list[Tensor],
+    ) -> tuple[list[Tensor], Any]:
+        """Go on with :meth:`_unroll`, from a state and what may have been predicted last."""
+        predictions = list(latest)
         for t, is_known in enumerate(known):
             if is_known is True:
                 frame = frames[:, t]
@@ -209,7 +245,7 @@ class Predictor(nn.Module):
             if t >= first:
                 prediction, state = self._predict(seen, state, frames.shape[-2:])
                 predictions.append(prediction)
-        return torch.stack(predictions, dim=1), state
+        return predictions[len(latest) :], state
 
     def _observe(self, frame: Tensor, known: bool | Tensor, state: Any) -> tuple[Any, Any]:
         """Take in a frame: what is to be decoded, and the new state."""

@@ -18,6 +18,7 @@ from vidpred.metrics import PSNR, SSIM, FrameMetric, MSESum
 from vidpred.models import Predictor
 from vidpred.models.predictor import check_range
 from vidpred.models.pretrained import check
+from vidpred.models.remat import Remat
 from vidpred.sampling import Sampling, ScheduledSampling, draw_keep
 from vidpred.tasks.callbacks import run_folder
 from vidpred.tasks.schedule import DelayedStepLR
@@ -50,15 +51,17 @@ class ForecastTask(LightningModule):
             with every optimiser step; ``ReduceLROnPlateau`` with every epoch, watching ``val_mse``.
         metrics: Name and metric, made from the number of predicted frames.
         seed: Any integer; sets the random decisions of ``sampling``.
+        remat: What training computes again instead of keeping it, for less memory:
+            :attr:`vidpred.models.Predictor.remat`, which ``None`` leaves as it is.
 
     Attributes:
         results: Of the last validation or test: for ``"model"``, and after a test for ``"copy last
             frame"``, every metric's values ``(horizon,)``.
 
     Raises:
-        ValueError: ``context_length`` is below 1. While running: a clip no longer than the
-            context, frames of another shape or range than the predictor's, a checkpoint of another
-            model.
+        ValueError: ``context_length`` is below 1, ``remat`` is no such thing. While running: a clip
+            no longer than the context, frames of another shape or range than the predictor's, a
+            checkpoint of another model.
         FloatingPointError: While training: a loss that is not finite.
 
     Example:
@@ -80,11 +83,14 @@ class ForecastTask(LightningModule):
         scheduler: Callable[[Optimizer], LRScheduler] | None = DelayedStepLR,
         metrics: Mapping[str, Callable[[int], FrameMetric]] = _METRICS,
         seed: int = 0,
+        remat: Remat = None,
     ) -> None:
         super().__init__()
         if context_length < 1:
             raise ValueError(f"context_length must be at least 1 known frame, got {context_length}")
         self.predictor = predictor
+        if remat is not None:
+            predictor.remat = remat
         self.context_length = context_length
         self.sampling = sampling
         self.optimizer = optimizer
