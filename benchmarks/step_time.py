@@ -124,7 +124,8 @@ def once(
 
 def our_step(arguments: argparse.Namespace, precision: str, device: str) -> Step:
     torch.manual_seed(0)
-    predictor = getattr(zoo, arguments.model)(hidden_channels=arguments.hidden).to(device)
+    make = getattr(zoo, arguments.model)
+    predictor = make(in_channels=1, hidden_channels=arguments.hidden).to(device)
     frames, keep = clip(arguments)
     task, frames = ForecastTask(predictor), frames.to(device)
     return training_step(predictor, lambda: task.loss(frames, keep), precision, device)
