@@ -67,7 +67,8 @@ class DomainEncoder(Encoder):
     def forward(self, frames: Tensor) -> list[Tensor]:
         (folded,) = self.fold(frames)
         if self.depth is not None:  # colours by frames, where a clip has frames by colours
-            folded = folded.unflatten(1, (self.depth, -1)).transpose(1, 2).flatten(1, 2)
+            clip = folded.movedim(1, -1).unflatten(-1, (self.depth, -1))
+            folded = clip.transpose(-1, -2).flatten(-2).movedim(-1, 1)
         sizes = zip(*(encode(folded) for encode in self.domains.values()), strict=True)
         *finer, coarsest = sizes
         return [*(x for maps in finer[1:] for x in maps), torch.cat(coarsest, dim=1)]
