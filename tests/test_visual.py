@@ -238,4 +238,6 @@ def test_comparison_leaves_empty_what_there_is_not() -> None:
 
 def test_comparison_shrinks_large_frames() -> None:
     frame = torch.rand(3, 270, 2560)
-    assert visual.comparison(frame, frame, "").shape == (3, 52 + 135 + 14, 14 + 3 * (1280 + 14))
+    margin, line = 2 * 14, 2 * 26  # letters are twice as large then
+    shape = (3, 2 * line + 135 + margin, margin + 3 * (1280 + margin))
+    assert visual.comparison(frame, frame, "").shape == shape

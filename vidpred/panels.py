@@ -35,15 +35,16 @@ def side_by_side(
     factor = min(max(1, round(192 / columns)), widest / columns)
     width, height = round(columns * factor), round(rows * factor)
     resampling = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.LANCZOS
-    font = ImageFont.load_default(size=15)
-    margin, border, line = 14, 3, 26
+    scale = max(1, width / 640)  # letters stay legible where the whole is shown smaller
+    margin, border, line, letter = (round(scale * pixels) for pixels in (14, 3, 26, 15))
+    font = ImageFont.load_default(size=letter)
     size = (margin + len(panels) * (width + margin), 2 * line + height + margin)
     picture = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(picture)
-    draw.text((margin, 7), caption, fill=colour, font=font)
+    draw.text((margin, line // 4), caption, fill=colour, font=font)
     for panel, (name, pixels) in enumerate(panels.items()):
         x, y = margin + panel * (width + margin), 2 * line
-        draw.text((x, line + 2), name, fill="black", font=font)
+        draw.text((x, line), name, fill="black", font=font)
         edge = (x - border, y - border, x + width + border - 1, y + height + border - 1)
         draw.rectangle(edge, fill="#f0f0f0", outline=colour, width=border)
         if pixels is not None:
