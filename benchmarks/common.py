@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine's name, interleaved timing, peak memory, tables."""
+"""What the benchmarks share: the machine's name, steps, interleaved timing, peak memory, tables."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from vidpred.files import replacing
+
+Step = Callable[[], None]
 
 
 def machine() -> str:
@@ -77,6 +81,26 @@ def _high_water_mark(run: Callable[..., Any], *arguments: Any) -> float:
     status = Path("/proc/self/status").read_text()
     kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
     return int(kilobytes) * 1024 / 1e9
+
+
+def training_step(
+    module: nn.Module, loss: Callable[[], Tensor], precision: str, device: str
+) -> Step:
+    """Gradients of a loss, and an update of the weights by Adam."""
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with autocast(precision, device):
+            value = loss()
+        value.backward()
+        optimizer.step()
+
+    return step
+
+
+def autocast(precision: str, device: str) -> torch.autocast | nullcontext[None]:
+    return torch.autocast(device, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 def same_settings(arguments: argparse.Namespace, path: Path, elsewhere: set[str]) -> None:

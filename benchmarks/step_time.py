@@ -16,12 +16,11 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from common import interleaved, machine, peak_memory, table, write_rows
+from common import Step, interleaved, machine, peak_memory, table, training_step, write_rows
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -36,7 +35,6 @@ MODELS = [  # those of a given width: not those that take a cell, nor CrevNet, w
     if "cell" not in (settings := inspect.signature(getattr(zoo, name)).parameters)
     and "hidden_channels" in settings
 ]
-Step = Callable[[], None]
 
 
 def main() -> None:
@@ -163,21 +161,6 @@ def clip(arguments: argparse.Namespace) -> tuple[Tensor, Tensor]:
     return frames, keep
 
 
-def training_step(
-    module: nn.Module, loss: Callable[[], Tensor], precision: str, device: str
-) -> Step:
-    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        with autocast(precision, device):
-            value = loss()
-        value.backward()
-        optimizer.step()
-
-    return step
-
-
 def convolution(arguments: argparse.Namespace, precision: str, layout: str, device: str) -> Step:
     """Forward and backward of the unit's widest convolution: three gates, 5x5."""
     memory_format = getattr(torch, f"{layout}_format" if layout == "contiguous" else layout)
@@ -195,10 +178,6 @@ def convolution(arguments: argparse.Namespace, precision: str, layout: str, devi
         conv(x).backward(gradient)
 
     return step
-
-
-def autocast(precision: str, device: str) -> torch.autocast | nullcontext[None]:
-    return torch.autocast(device, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 if __name__ == "__main__":
