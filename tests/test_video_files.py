@@ -13,6 +13,7 @@ from vidpred import cli
 from vidpred.data import VideoFilesData
 
 CONF = Path(__file__).parent / "conf" / "forecast.yaml"
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples" / "video").glob("*.yaml"))
 CODECS = {
     "avi": ("mpeg4", "yuv420p"),
     "gif": ("gif", "rgb8"),
@@ -234,3 +235,20 @@ def test_training_from_the_command_line_resumes_exactly(tmp_path: Path):
     resumed = fit(tmp_path / "rest", listed, f"--ckpt_path={last}")
     for name, weight in whole.items():
         assert torch.equal(resumed[name], weight), name
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_examples_run(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    write(tmp_path / "videos" / "clip.mkv", range(0, 200, 2))
+    tiny = {
+        "data.files": tmp_path / "videos",
+        "data.size": [32, 32],
+        "data.num_workers": 0,
+        "model.predictor.hidden_channels": 4,
+        "model.predictor.layers": 1,
+        "model.discriminator.downsamplings": 4,
+        "trainer.default_root_dir": tmp_path,
+        "trainer.fast_dev_run": True,
+    }
+    options = [f"--{name}={value}" for name, value in tiny.items()]
+    assert cli.main(["fit", "--config", str(file), *options]) == 0, capsys.readouterr().err
