@@ -153,7 +153,7 @@ GOOD = {
 BAD = {
     "no model": ({"--ckpt": "{files}/no.ckpt"}, "no checkpoint at .*no.ckpt"),
     "no recipe": ({"--ckpt": "{files}/weights.ckpt"}, "weights.ckpt does not say which model .*im"),
-    "weights": ({"--ckpt": "{files}/other.ckpt"}, "other.ckpt: these are the weights of another"),
+    "weights": ({"--ckpt": "{files}/other.ckpt"}, "other.ckpt: these weights are of another"),
     "no folder": ({"--ckpt": "{files}"}, "no config.json in .*: expected a folder of"),
     "no checkpoint": ({"--ckpt": "{files}/cut.gif"}, "cut.gif is damaged or no checkpoint"),
     "no video": ({"--input": "{files}/no.mp4"}, "no video at .*no.mp4"),

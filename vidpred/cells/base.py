@@ -237,10 +237,10 @@ class ConvNorm(nn.Sequential):
             return super().forward(x)
         # Not padded by the convolution: on CPUs with bfloat16, oneDNN 3.13 (torch 2.15) returns NaN
         # and garbage for the gradient of the weights where it has to pad an even depth. Where
-        # torch does not use oneDNN, as in float64, a 3D convolution loses the layout: it is that of
-        # the padded volume, also where a slice of a wider one enters.
-        x = F.pad(x, (0, 0, 0, 0, *self.around))
-        return laid_out_as(x, super().forward(x))
+        # torch does not use oneDNN, as in float64, a 3D convolution loses the layout. A slice of a
+        # wider volume is in neither, and gets one where it is padded.
+        padded = F.pad(x, (0, 0, 0, 0, *self.around))
+        return laid_out_as(x if is_channels_last(x) else padded, super().forward(padded))
 
 
 def same_channels(cell: str, in_channels: int, hidden_channels: int) -> None:

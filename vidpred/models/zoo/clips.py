@@ -222,14 +222,15 @@ def stae(
         )
 
     cells = stack_of(unit, len(domains) * n, n, layers)
-    if separate:
-        zigzag, decoder = DomainZigzag(cells), DomainDecoder(maps, *frame, depth=length)
-    else:
-        zigzag = PastZigzag(cells)
-        decoder = MergedDecoder(maps, maps, *frame, domains, slope=0.0, depth=length)
+    core = Volumes(DomainZigzag(cells) if separate else PastZigzag(cells), length)
+    decoder = (
+        DomainDecoder(maps, *frame, depth=length)
+        if separate
+        else MergedDecoder(maps, maps, *frame, domains, slope=0.0, depth=length)
+    )
     return ClipPredictor(
         DomainEncoder(length * in_channels, maps, downsamplings, patch, domains, 0.0, length),
-        Volumes(zigzag, length),
+        core,
         decoder,
         length,
     )
