@@ -59,7 +59,7 @@ class Branches(LightningModule):
 
 def sharded():
     # Its default splits tensors too, among all the processes of a node.
-    return ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1)
+    return ModelParallelStrategy(2, tensor_parallel_size=1, save_distributed_checkpoint=False)
 
 
 def ddp():
@@ -90,29 +90,35 @@ def batches(rank, dtype=torch.float64):
 
 def main(folder):
     """What each of the two processes does."""
+    for name in CASES:
+        train(folder, name).save_checkpoint(folder / f"{name}.ckpt")
+    for name, checkpoint in {"whole": None, "resumed": folder / "fsdp.ckpt"}.items():
+        train(folder, "fsdp", epochs=2, checkpoint=checkpoint, result=name)
+
+
+def train(folder, case, epochs=1, checkpoint=None, result=None):
+    module, strategy, precision, dtype = CASES[case]
     rank = int(os.environ["RANK"])
-    for name, (module, strategy, precision, dtype) in CASES.items():
-        # DDP takes the first process's weights, so the second may have others.
-        task = initial(module, dtype, seed=0 if name.startswith("fsdp") else rank)
-        trainer = Trainer(
-            accelerator="cpu",
-            devices=2,
-            strategy=strategy(),
-            precision=precision,
-            max_epochs=1,
-            default_root_dir=folder,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-        )
-        clips: Any = batches(rank, dtype)
-        trainer.fit(task, DataLoader(clips, batch_size=None))
-        whole = {
-            k: getattr(x, "full_tensor", lambda x=x: x)() for k, x in task.state_dict().items()
-        }
-        torch.save(whole, folder / f"{name}-{rank}.pt")
+    # DDP takes the first process's weights, so the second may have others.
+    task = initial(module, dtype, seed=0 if case.startswith("fsdp") else rank)
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=2,
+        strategy=strategy(),
+        precision=precision,
+        max_epochs=epochs,
+        default_root_dir=folder,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    clips: Any = batches(rank, dtype)
+    trainer.fit(task, DataLoader(clips, batch_size=None), ckpt_path=checkpoint, weights_only=True)
+    whole = {k: getattr(x, "full_tensor", lambda x=x: x)() for k, x in task.state_dict().items()}
+    torch.save(whole, folder / f"{result or case}-{rank}.pt")
+    return trainer
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +134,8 @@ def weights(tmp_path_factory):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    return {name: [torch.load(folder / f"{name}-{rank}.pt") for rank in range(2)] for name in CASES}
+    names = (*CASES, "whole", "resumed")
+    return {name: [torch.load(folder / f"{name}-{rank}.pt") for rank in range(2)] for name in names}
 
 
 def adversarial_alone():
@@ -179,6 +186,13 @@ def test_weights_are_those_of_one_process_with_both_shards(weights, case):
     for name, weight in adversarial_alone().state_dict().items():
         torch.testing.assert_close(weights[case][0][name], weight, rtol=0, atol=1e-12)
         assert (weight - start[name]).abs().max() > 0.01, name  # it has moved much farther
+
+
+@pytest.mark.slow
+def test_sharded_training_resumes_exactly(weights):
+    for name, weight in weights["whole"][0].items():
+        assert torch.equal(weights["resumed"][0][name], weight)
+        assert not torch.equal(weights["fsdp"][0][name], weight)
 
 
 @pytest.mark.slow

@@ -217,7 +217,8 @@ class ForecastTask(LightningModule):
         checkpoint["recipe"] = self.predictor.recipe
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        check(self, checkpoint["state_dict"])
+        if "state_dict" in checkpoint:  # ModelParallelStrategy has loaded it, and taken it out
+            check(self, checkpoint["state_dict"])
         then, now = checkpoint.get("optimizer"), self._optimizer_name()
         training = self._trainer is not None and self.trainer.training
         if training and then not in (None, now):
