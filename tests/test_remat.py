@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,24 @@ def test_a_prediction_is_the_same_and_nothing_is_run_twice(monkeypatch: Any) -> 
     assert len(runs) == 2
     model(context, 2).sum().backward()
     assert len(runs) == 2 + 2 + 2
+
+
+def test_predictions_that_do_not_enter_are_not_kept(monkeypatch: Any) -> None:
+    model, frames = build("iprnn"), clip(5)
+    model.remat = 1
+    predictions: list[Any] = []
+    decode = model._decode
+
+    def noted(*given: Any) -> Tensor:
+        prediction = decode(*given)
+        predictions.append(weakref.ref(prediction))
+        return prediction
+
+    monkeypatch.setattr(model, "_decode", noted)
+    fed = torch.tensor([[True, True, False, True]] * 2)  # the third step takes the second's
+    result = model.rollout(frames, fed)
+    assert [prediction() is None for prediction in predictions] == [True, False, True, True]
+    assert result.requires_grad
 
 
 @pytest.mark.parametrize("remat", [0, -1, True, 1.0, "steps"])

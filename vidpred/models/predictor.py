@@ -218,9 +218,10 @@ class Predictor(nn.Module):
         every, run = len(known), self._run
         if isinstance(self.remat, int):
             every, run = self.remat, partial(recomputed, self._run)
-        for start in range(0, len(known), every):
-            steps = slice(start, start + every)
-            new, state = run(frames[:, steps], known[steps], first - start, state, predictions[-1:])
+        for t in range(0, len(known), every):
+            now = slice(t, t + every)
+            latest = [] if known[t] is True else predictions[-1:]  # what is given is kept
+            new, state = run(frames[:, now], known[now], first - t, state, latest)
             predictions += new
         return torch.stack(predictions, dim=1), state
 
