@@ -148,7 +148,7 @@ def test_spawned_workers_read_what_was_decoded(clip: Path):
 
 
 def test_the_memory_it_takes_is_said_before(clip: Path, caplog: pytest.LogCaptureFixture):
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch"):  # the demo mutes it
         VideoFilesData([clip, clip], length=2, size=(500, 1000)).setup("fit")
     (line,) = [x for x in caplog.messages if "decoding" in x]
     assert line == "decoding about 40 frames of 500x1000: 60 MB of memory in each process"
