@@ -15,13 +15,13 @@ from torch import Tensor
 
 from vidpred.cells import total_penalty
 from vidpred.models import Predictor, zoo
-from vidpred.models.remat import Remat
+from vidpred.models.remat import RematSetting
 from vidpred.tasks import ForecastTask
 
 CONF = Path(__file__).parent / "conf" / "forecast.yaml"
 
 
-def step(model: Predictor, remat: Remat, precision: torch.dtype) -> tuple[list[Any], int]:
+def step(model: Predictor, remat: RematSetting, precision: torch.dtype) -> tuple[list[Any], int]:
     """Predictions, penalty and gradients of a training step, and the bytes that autograd keeps."""
     frames = clip(6, (7, 9), dtype=torch.float32)
     # True frames, predictions, and both: all that can enter the first step of a chunk.

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from vidpred.cells.base import Cell, recomputed, to_channels_last
 from vidpred.models import pretrained
 from vidpred.models.autoencoder import Decoder, Encoder
-from vidpred.models.remat import Remat, check_remat, units
+from vidpred.models.remat import RematSetting, check_remat, units
 
 
 class Predictor(nn.Module):
@@ -57,13 +57,13 @@ class Predictor(nn.Module):
         to_channels_last(self)
 
     @property
-    def remat(self) -> Remat:
+    def remat(self) -> RematSetting:
         return self._remat
 
     @remat.setter
-    def remat(self, remat: Remat) -> None:
+    def remat(self, remat: RematSetting) -> None:
         check_remat(remat)
-        self._remat: Remat = remat
+        self._remat: RematSetting = remat
         for unit in units(self.core):
             unit.remat = remat == "cells"
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from vidpred.cells import Cell, Reversible
 
-Remat = int | Literal["cells"] | None
+RematSetting = int | Literal["cells"] | None
 
 
 def check_remat(remat: Any) -> None:

@@ -18,7 +18,7 @@ from vidpred.metrics import PSNR, SSIM, FrameMetric, MSESum
 from vidpred.models import Predictor
 from vidpred.models.predictor import check_range
 from vidpred.models.pretrained import check
-from vidpred.models.remat import Remat
+from vidpred.models.remat import RematSetting
 from vidpred.sampling import Sampling, ScheduledSampling, draw_keep
 from vidpred.tasks.callbacks import run_folder
 from vidpred.tasks.schedule import DelayedStepLR
@@ -83,7 +83,7 @@ class ForecastTask(LightningModule):
         scheduler: Callable[[Optimizer], LRScheduler] | None = DelayedStepLR,
         metrics: Mapping[str, Callable[[int], FrameMetric]] = _METRICS,
         seed: int = 0,
-        remat: Remat = None,
+        remat: RematSetting = None,
     ) -> None:
         super().__init__()
         if context_length < 1:
