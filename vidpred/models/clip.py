@@ -56,12 +56,15 @@ class ClipPredictor(Predictor):
         self.in_channels = encoder.in_channels // length
 
     def init_state(self, frame: Tensor) -> ClipState:
-        frames = tuple(torch.zeros_like(frame) for _ in range(self.length - 1))
+        # One zero seen from all pixels: at high resolution a frame is 100 MB.
+        frames = (frame.new_zeros(()).expand_as(frame),) * (self.length - 1)
         return ClipState(frames, super().init_state(frame))
 
     def _observe(
         self, frame: Tensor, known: bool | Tensor, state: ClipState
     ) -> tuple[Any, ClipState]:
         clip = (*state.frames, frame)
-        seen, core = super()._observe(torch.cat(clip, dim=1), known, state.core)
-        return seen, ClipState(clip[1:], core)
+        # Not through the inherited method, which would hold the clip while it encodes a padded one.
+        *finer, coarsest = self._encode(torch.cat(clip, dim=1))
+        top, core = self.core(coarsest, state.core)
+        return (top, finer), ClipState(clip[1:], core)
