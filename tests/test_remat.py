@@ -18,7 +18,7 @@ from vidpred.models import Predictor, zoo
 from vidpred.models.remat import RematSetting
 from vidpred.tasks import ForecastTask
 
-CONF = Path(__file__).parent / "conf" / "forecast.yaml"
+CONF = Path(__file__).parent / "conf"
 
 
 def step(model: Predictor, remat: RematSetting, precision: torch.dtype) -> tuple[list[Any], int]:
@@ -117,9 +117,9 @@ def test_a_task_without_remat_leaves_the_predictors(tmp_path: Path) -> None:
     assert Predictor.from_pretrained(tmp_path).remat is None
 
 
-def fit(folder: Path, *arguments: Any) -> Path:
+def fit(folder: Path, *arguments: Any, conf: str = "forecast.yaml") -> Path:
     status, _, err = vidpred(
-        *("fit", "--config", CONF, "--trainer.default_root_dir", folder), *arguments
+        *("fit", "--config", CONF / conf, "--trainer.default_root_dir", folder), *arguments
     )
     assert status == 0, err
     return max((folder / "lightning_logs").iterdir())
@@ -140,6 +140,15 @@ def test_a_run_has_the_weights_of_one_without(plain: Path, tmp_path: Path, remat
     assert settings["model"]["init_args"]["remat"] == remat
 
 
+def test_an_adversarial_run_has_the_weights_of_one_without(tmp_path: Path) -> None:
+    found, expected = (
+        weights(fit(tmp_path / str(remat), "--model.remat", remat, conf="adversarial.yaml"))
+        for remat in (1, "null")
+    )
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
 @pytest.mark.parametrize(("before", "after"), [("null", 1), (1, "null")])
 def test_a_run_goes_on_with_it_or_without(
     plain: Path, tmp_path: Path, before: Any, after: Any
@@ -151,7 +160,7 @@ def test_a_run_goes_on_with_it_or_without(
 
 
 def test_a_wrong_number_is_a_one_line_error() -> None:
-    status, _, err = vidpred("fit", "--config", CONF, "--model.remat", "0")
+    status, _, err = vidpred("fit", "--config", CONF / "forecast.yaml", "--model.remat", "0")
     assert status == 2
     assert "remat is a number of time steps, at least 1" in err
     assert len(err.splitlines()) == 1
