@@ -71,7 +71,7 @@ def main() -> None:
             {
                 "size": f"{v.height}x{v.width}",
                 "frames": v.frames,
-                "remat": v.remat,
+                "remat": v.remat or "none",
                 "precision": v.precision,
                 "peak GB": peaks[v],
                 "of first": peaks[v] / peaks[base],
