@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from test_predictor import CHANNELS, any_model, build, clip
 from torch import Tensor
 
 from vidpred.cells import total_penalty
-from vidpred.models import Predictor, zoo
+from vidpred.models import Discriminator, Predictor, zoo
 from vidpred.models.remat import RematSetting
 from vidpred.tasks import ForecastTask
 
@@ -69,6 +70,47 @@ def test_a_training_step_has_equal_numbers_and_keeps_less(
         if remat != "cells" or name != "crevnet":
             assert kept < plain * (0.8 if remat == "cells" else 0.2), remat
     assert step(model, None, precision)[1] > 0.9 * plain
+
+
+class Wide(NamedTuple):
+    """A model whose widest maps are always computed again: what runs, and on what."""
+
+    module: str
+    run: Callable[[], Tensor]
+    parameters: list[Tensor]
+
+
+def wide(name: str) -> Wide:
+    torch.manual_seed(0)
+    frames = torch.rand(2, 5, 3, 70, 40)  # padded to 96 x 64
+    if name == "discriminator":
+        model = Discriminator(3, 8, downsamplings=3, patch=4)
+        return Wide("discriminator", lambda: model(frames)[0], [*model.parameters()])
+    predictor = zoo.stip(3, hidden_channels=4, layers=2, downsamplings=3, patch=4)
+    keep = torch.ones(2, 4, dtype=torch.bool)
+    return Wide("clip", lambda: predictor.rollout(frames, keep), [*predictor.parameters()])
+
+
+@pytest.mark.parametrize("name", ["predictor of clips", "discriminator"])
+def test_the_widest_maps_are_never_kept(name: str, monkeypatch: Any) -> None:
+    def gradients(module: str, run: Callable[[], Tensor], parameters: list[Tensor]) -> list[Tensor]:
+        largest.append(0)
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            run().square().mean().backward()
+        return [cast(Tensor, parameter.grad) for parameter in parameters]
+
+    def note(tensor: Tensor) -> Tensor:
+        if tensor.shape[-2:] != (70, 40):  # frames, which are there in any case
+            largest[-1] = max(largest[-1], tensor.numel())
+        return tensor
+
+    largest: list[int] = []
+    found = gradients(*wide(name))
+    model = wide(name)
+    monkeypatch.setattr(f"vidpred.models.{model.module}.recomputed", lambda run, *args: run(*args))
+    for gradient, expected in zip(found, gradients(*model), strict=True):
+        assert torch.equal(gradient, expected)
+    assert largest[0] < largest[1] / 2
 
 
 def test_a_prediction_is_the_same_and_nothing_is_run_twice(monkeypatch: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vidpred.cells.base import Cell
+from vidpred.cells.base import Cell, recomputed
 from vidpred.models.autoencoder import Decoder, Encoder
 from vidpred.models.predictor import Predictor
 
@@ -64,7 +64,11 @@ class ClipPredictor(Predictor):
         self, frame: Tensor, known: bool | Tensor, state: ClipState
     ) -> tuple[Any, ClipState]:
         clip = (*state.frames, frame)
-        # Not through the inherited method, which would hold the clip while it encodes a padded one.
-        *finer, coarsest = self._encode(torch.cat(clip, dim=1))
+        # The encoder's maps are the widest of the model, clips at high resolution wider still: the
+        # frames, which are kept in any case, give both again. Only the time loop goes without.
+        *finer, coarsest = recomputed(self._encode_clip, *clip)
         top, core = self.core(coarsest, state.core)
         return (top, finer), ClipState(clip[1:], core)
+
+    def _encode_clip(self, *frames: Tensor) -> list[Tensor]:
+        return self._encode(torch.cat(frames, dim=1))

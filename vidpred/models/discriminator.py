@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidpred.cells.base import to_channels_last
-from vidpred.models.autoencoder import at_least_one_channel
+from vidpred.cells.base import recomputed, to_channels_last
+from vidpred.models.autoencoder import PatchEncoder
 from vidpred.models.predictor import check_frames, pad_to_multiple
 
 
@@ -62,7 +63,6 @@ class Discriminator(nn.Module):
         slope: float = 0.2,
     ) -> None:
         super().__init__()
-        at_least_one_channel(in_channels)
         if hidden_channels < 8 or hidden_channels % 4:
             raise ValueError(  # a norm over a single number would leave nothing of it
                 "hidden_channels must make 4 groups of 2 or more for the group norm: a multiple of "
@@ -75,6 +75,7 @@ class Discriminator(nn.Module):
             )
         self.in_channels = in_channels
         self.patch = patch
+        self.fold = PatchEncoder(in_channels, patch)
         self.grid = grid
         widths = [in_channels * patch**2] + [hidden_channels] * downsamplings
         self.layers = nn.Sequential(*(_layer(*pair, slope) for pair in pairwise(widths)))
@@ -84,12 +85,23 @@ class Discriminator(nn.Module):
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits, large where a frame looks real, and the last feature maps."""
         check_frames(frames, self.in_channels)
-        x = F.pixel_unshuffle(pad_to_multiple(frames.flatten(0, 1), self.patch), self.patch)
-        x = self.layers(x.contiguous(memory_format=torch.channels_last))
+        # For the first layer's gradient folded frames are needed, as large as the frames, which are
+        # kept in any case and quickly folded again: one time step after the other.
+        x = torch.cat([recomputed(self._first_conv, frame) for frame in frames.unbind(dim=1)])
+        x = self.layers[1:](self._first_layer[1:](x))
         logits = self.linear(F.adaptive_avg_pool2d(x, self.grid).flatten(1))
         # Under autocast the layers return bfloat16; losses are taken in the frames' dtype.
-        clips = frames.shape[:2]
-        return logits.view(clips).to(frames.dtype), x.unflatten(0, clips).to(frames.dtype)
+        by_step = (y.to(frames.dtype).unflatten(0, (frames.shape[1], -1)) for y in (logits, x))
+        logits, features = (y.transpose(0, 1) for y in by_step)
+        return logits.squeeze(2), features
+
+    def _first_conv(self, frames: Tensor) -> Tensor:
+        (folded,) = self.fold(pad_to_multiple(frames, self.patch))
+        return self._first_layer[0](folded)
+
+    @property
+    def _first_layer(self) -> nn.Sequential:
+        return cast(nn.Sequential, self.layers[0])
 
 
 def _layer(in_channels: int, out_channels: int, slope: float) -> nn.Sequential:
