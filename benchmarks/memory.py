@@ -1,9 +1,10 @@
-"""How much memory, and how much time, does a training step take at high resolution?
+"""How much memory, and how much time, do training and forecasting take at high resolution?
 
-STIP as published, batch 1, the mean squared error of all predictions: peak memory of a whole
-process that does two steps, what its imports take included, and the time of a step, in which all
-variants take turns. `--remat` lists what `predictor.remat` is to be. With --reference, the same
-step of the authors' code (a clone of github.com/ZhengChang467/STIPHR), which has no such setting.
+STIP as published, batch 1. A training step is one of the discriminator, then one of the predictor,
+with mean squared error, LP-loss and adversarial loss; a forecast is that of one frame from four.
+Peak memory is a whole process's that does it twice, what its imports take included; timed, all
+variants take turns. `--remat` lists what `predictor.remat` is to be. With --reference, the same of
+the authors' code (a clone of github.com/ZhengChang467/STIPHR), which has no such setting.
 
     python benchmarks/memory.py --sizes 256 512 1024 2160x3840 --reference ../STIPHR
     python benchmarks/memory.py --sizes 512 --frames 5 10 20 --reference ../STIPHR
@@ -14,18 +15,28 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
-from common import Step, interleaved, machine, peak_memory, table, training_step, write_rows
+from common import (
+    Step,
+    autocast,
+    interleaved,
+    machine,
+    peak_memory,
+    table,
+    training_step,
+    write_rows,
+)
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidpred.models import zoo
-from vidpred.models.remat import Remat
+from vidpred.models import Discriminator, zoo
+from vidpred.models.remat import RematSetting
 
 CONTEXT, LAYERS, WIDTH, DOWNSAMPLINGS = 4, 16, 64, 4
 AUTHORS = "authors"
@@ -38,12 +49,28 @@ class Variant(NamedTuple):
     width: int
     frames: int
     precision: str
-    remat: Remat | str
+    remat: RematSetting | str
 
     @property
     def patch(self) -> int:
         """2 at 512 x 512, 4 at 1024 x 1024, 8 at 2160 x 3840."""
         return 2 if self.height <= 512 else 4 if self.height <= 1024 else 8
+
+    @property
+    def halvings(self) -> int:
+        """Of the discriminator, down to one row of pixels."""
+        return (self.height // self.patch).bit_length() - 1
+
+
+class Models(NamedTuple):
+    """What trains: ours or the authors', who alone measure probabilities."""
+
+    predictor: nn.Module
+    discriminator: nn.Module
+    truth: Tensor  # what all predictions should be
+    roll_out: Callable[[], Tensor]
+    forecast: Callable[[], Tensor]
+    cross_entropy: Callable[[Tensor, Tensor], Tensor]
 
 
 def main() -> None:
@@ -59,25 +86,27 @@ def main() -> None:
             Variant(height, width, frames, precision, remat)
             for precision, remat in product(arguments.precision, remats)
         ]
-        # Before the steps are timed in this process, whose memory the others need.
+        # Before anything is timed in this process, whose memory the others need.
         peaks = {
-            v: peak_memory(two_steps, v, arguments.reference, arguments.threads, device=device)
-            for v in variants
+            (variant, run): peak_memory(
+                twice, run, variant, arguments.reference, arguments.threads, device=device
+            )
+            for variant, run in product(variants, RUNS)
         }
-        steps = {str(v): step(v, arguments.reference, device) for v in variants}
-        seconds = interleaved(steps, arguments.repeats, device)
-        base = variants[0]
+        seconds = {}
+        for run, make in RUNS.items():
+            models = {v: build(v, arguments.reference, device) for v in variants}
+            runs = {str(v): make(models[v], v.precision, device) for v in variants}
+            seconds[run] = interleaved(runs, arguments.repeats, device)
         rows += [
             {
                 "size": f"{v.height}x{v.width}",
                 "frames": v.frames,
-                "remat": v.remat or "none",
+                "remat": v.remat,
                 "precision": v.precision,
-                "peak GB": peaks[v],
-                "of first": peaks[v] / peaks[base],
-                "step s": seconds[str(v)],
-                "of first's": seconds[str(v)] / seconds[str(base)],
             }
+            | {f"{run} GB": peaks[v, run] for run in RUNS}
+            | {f"{run} s": seconds[run][str(v)] for run in RUNS}
             for v in variants
         ]
         print(table(rows[-len(variants) :]), flush=True)
@@ -117,16 +146,17 @@ def size(text: str) -> tuple[int, int]:
     return int(height), int(width or height)
 
 
-def remat(text: str) -> Remat:
+def remat(text: str) -> RematSetting:
     return {"none": None, "cells": "cells"}[text] if text.isalpha() else int(text)
 
 
-def two_steps(variant: Variant, reference: Path | None, threads: int) -> None:
-    """In a process of its own, for its peak memory: the second step has the optimiser's state."""
+def twice(run: str, variant: Variant, reference: Path | None, threads: int) -> None:
+    """In a process of its own, for its peak memory: the second step has the optimisers' states."""
     torch.set_num_threads(threads)
-    run = step(variant, reference, "cuda" if torch.cuda.is_available() else "cpu")
-    run()
-    run()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    step = RUNS[run](build(variant, reference, device), variant.precision, device)
+    step()
+    step()
 
 
 def smallest_step() -> None:
@@ -135,27 +165,74 @@ def smallest_step() -> None:
     training_step(weight, lambda: weight(torch.ones(1, 1)).sum(), "fp32", "cpu")()
 
 
-def step(variant: Variant, reference: Path | None, device: str) -> Step:
+def train(models: Models, precision: str, device: str) -> Step:
+    truth, discriminate = models.truth, models.discriminator
+    optimizers = [torch.optim.Adam(model.parameters(), lr=1e-3) for model in models[:2]]
+
+    def cross_entropy(x: Tensor, label: float) -> Tensor:
+        return models.cross_entropy(x.float(), torch.full_like(x, label, dtype=torch.float32))
+
+    def step() -> None:
+        optimizer, discriminator_optimizer = optimizers
+        with autocast(precision, device):
+            predicted = models.roll_out()
+            fake, real = (discriminate(frames)[0] for frames in (predicted.detach(), truth))
+        discriminator_optimizer.zero_grad()
+        (cross_entropy(fake, 0) + cross_entropy(real, 1)).backward()
+        discriminator_optimizer.step()
+
+        # The authors' code gives the discriminator gradients here too, to no purpose.
+        discriminate.requires_grad_(models.cross_entropy is not with_logits)
+        with autocast(precision, device):
+            (fake, features), (_, wanted) = (discriminate(frames) for frames in (predicted, truth))
+            error = F.mse_loss(predicted.float(), truth)
+            lp = F.mse_loss(features.float(), wanted.float())
+        optimizer.zero_grad()
+        (error + 0.01 * lp + 0.001 * cross_entropy(fake, 1)).backward()
+        optimizer.step()
+        discriminate.requires_grad_(True)
+
+    return step
+
+
+def forecast(models: Models, precision: str, device: str) -> Step:
+    def run() -> None:
+        with torch.inference_mode(), autocast(precision, device):
+            models.forecast()
+
+    return run
+
+
+RUNS = {"training": train, "forecast": forecast}
+with_logits = F.binary_cross_entropy_with_logits
+
+
+def build(variant: Variant, reference: Path | None, device: str) -> Models:
     torch.manual_seed(0)
     frames = torch.rand(1, variant.frames, 3, variant.height, variant.width).to(device)
-    make = their_step if variant.remat == AUTHORS else our_step
+    make = theirs if variant.remat == AUTHORS else ours
     return make(variant, frames, reference)
 
 
-def our_step(variant: Variant, frames: Tensor, reference: Path | None) -> Step:
-    predictor = zoo.stip(3, WIDTH, LAYERS, DOWNSAMPLINGS, patch=variant.patch).to(frames.device)
+def ours(variant: Variant, frames: Tensor, reference: Path | None) -> Models:
+    patch = variant.patch
+    predictor = zoo.stip(3, WIDTH, LAYERS, DOWNSAMPLINGS, patch=patch).to(frames.device)
     predictor.remat = variant.remat  # type: ignore[assignment]
+    discriminator = Discriminator(3, WIDTH, variant.halvings, patch).to(frames.device)
     keep = (torch.arange(variant.frames - 1) < CONTEXT)[None]
+    return Models(
+        predictor,
+        discriminator,
+        frames[:, 1:],
+        lambda: predictor.rollout(frames, keep),
+        lambda: predictor(frames[:, :CONTEXT], horizon=1),
+        with_logits,
+    )
 
-    def loss() -> Tensor:
-        return F.mse_loss(predictor.rollout(frames, keep), frames[:, 1:])
 
-    return training_step(predictor, loss, variant.precision, frames.device.type)
-
-
-def their_step(variant: Variant, frames: Tensor, reference: Path | None) -> Step:
+def theirs(variant: Variant, frames: Tensor, reference: Path | None) -> Models:
     sys.path.insert(0, str(reference))
-    # Their network takes folded frames whose sides its encoders can halve.
+    # Their networks take folded frames whose sides the encoders can halve.
     stride = variant.patch * 2**DOWNSAMPLINGS
     bottom, right = (-side % stride for side in frames.shape[-2:])
     padded = F.pad(frames[0], (0, right, 0, bottom), mode="replicate")
@@ -167,14 +244,19 @@ def their_step(variant: Variant, frames: Tensor, reference: Path | None) -> Step
         tau=5, time=2, time_stride=1, alpha=0.1, device=frames.device, input_length=CONTEXT,
         total_length=variant.frames,
     )  # fmt: skip
-    network = importlib.import_module("core.models.STIP").RNN(LAYERS, [WIDTH] * LAYERS, settings)
-    network.to(frames.device)
+    predictor = importlib.import_module("core.models.STIP").RNN(LAYERS, [WIDTH] * LAYERS, settings)
+    name = "Discriminator" if height == width else "Discriminator_4k"
+    module = importlib.import_module(f"core.models.{name}")
+    discriminator = module.Discriminator(height, width, channels, WIDTH)
     mask = folded.new_zeros(1, variant.frames - CONTEXT - 1, height, width, channels)
-
-    def loss() -> Tensor:
-        return F.mse_loss(network(folded, mask)[0].float(), folded[:, 1:])
-
-    return training_step(network, loss, variant.precision, frames.device.type)
+    return Models(
+        predictor.to(frames.device),
+        discriminator.to(frames.device),
+        folded[:, 1:],
+        lambda: predictor(folded, mask)[0],
+        lambda: predictor(folded, mask)[0],
+        F.binary_cross_entropy,
+    )
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
@@ -185,7 +267,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     from vidpred import visual
 
     figure = Figure(figsize=(11, 4.5), layout="constrained")
-    for axes, column in zip(figure.subplots(1, 2), ("peak GB", "step s"), strict=True):
+    for axes, column in zip(figure.subplots(1, 2), ("training GB", "training s"), strict=True):
         for name in dict.fromkeys((row["remat"], row["precision"]) for row in rows):
             line = [row for row in rows if (row["remat"], row["precision"]) == name]
             pixels = [row["frames"] * pixels_of(row["size"]) / 1e6 for row in line]
