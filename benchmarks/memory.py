@@ -177,9 +177,9 @@ def train(models: Models, precision: str, device: str) -> Step:
         with autocast(precision, device):
             predicted = models.roll_out()
             fake, real = (discriminate(frames)[0] for frames in (predicted.detach(), truth))
-        discriminator_optimizer.zero_grad()
         (cross_entropy(fake, 0) + cross_entropy(real, 1)).backward()
         discriminator_optimizer.step()
+        discriminator_optimizer.zero_grad()
 
         # The authors' code gives the discriminator gradients here too, to no purpose.
         discriminate.requires_grad_(models.cross_entropy is not with_logits)
@@ -187,9 +187,10 @@ def train(models: Models, precision: str, device: str) -> Step:
             (fake, features), (_, wanted) = (discriminate(frames) for frames in (predicted, truth))
             error = F.mse_loss(predicted.float(), truth)
             lp = F.mse_loss(features.float(), wanted.float())
-        optimizer.zero_grad()
         (error + 0.01 * lp + 0.001 * cross_entropy(fake, 1)).backward()
         optimizer.step()
+        for each in optimizers:
+            each.zero_grad()
         discriminate.requires_grad_(True)
 
     return step
