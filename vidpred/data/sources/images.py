@@ -1,0 +1,81 @@
+"""Clips that are folders of pictures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vidpred.data.sources.layout import by_number, expect
+
+_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The pictures of a folder in the order of their numbers; hidden files are left out.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or no picture in it.
+    """
+    inside = expect(folder, f"a folder of pictures ({' '.join(_SUFFIXES)})").iterdir()
+    images = [x for x in inside if x.suffix.lower() in _SUFFIXES and not x.name.startswith(".")]
+    if not images:
+        raise FileNotFoundError(f"no picture in {folder}: expected files {' '.join(_SUFFIXES)}")
+    return sorted(images, key=by_number)
+
+
+def image_frames(files: Sequence[Path]) -> Iterator[Tensor]:
+    """Pictures as the frames of a clip, each read when it is asked for.
+
+    Args:
+        files: In order.
+
+    Yields:
+        Colours, uint8 ``(3, H, W)``.
+
+    Raises:
+        ValueError: A file is damaged, deeper than 8 bits, or of another size than the first.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "0.png")
+        >>> Image.new("RGB", (32, 24), "red").save(path)
+        >>> [(image.shape, image[:, 0, 0].tolist()) for image in image_frames([path])]
+        [(torch.Size([3, 24, 32]), [255, 0, 0])]
+    """
+    size = None
+    for file in files:
+        image = decode_image(file.read_bytes(), str(file))
+        size = size or image.shape
+        if image.shape != size:
+            (height, width), (first_height, first_width) = image.shape[1:], size[1:]
+            raise ValueError(
+                f"{file} is {height}x{width} pixels, the first of its clip "
+                f"{first_height}x{first_width}: expected one size"
+            )
+        yield image
+
+
+def decode_image(data: bytes, name: str) -> Tensor:
+    """The colours of a picture, uint8 ``(3, H, W)``.
+
+    Args:
+        data: The bytes of a file.
+        name: Of it, for errors.
+
+    Raises:
+        ValueError: It is no whole picture, or deeper than 8 bits.
+    """
+    try:
+        image = Image.open(io.BytesIO(data))
+        if image.mode.startswith(("I", "F")):
+            raise ValueError(f"{name} is deeper than 8 bits: convert it")
+        pixels = np.array(image.convert("RGB"))
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # all Pillow's
+        raise ValueError(f"{name} is no whole picture: it is cut off or damaged") from error
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
