@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from vidpred import tables, visual
 from vidpred.cells import total_penalty
 from vidpred.metrics import PSNR, SSIM, FrameMetric, MSESum
 from vidpred.models import Predictor
 from vidpred.models.predictor import check_range
-from vidpred.models.pretrained import check
 from vidpred.models.remat import RematSetting
 from vidpred.sampling import Sampling, ScheduledSampling, draw_keep
+from vidpred.tasks.base import MakeOptimizer, MakeScheduler, Task
 from vidpred.tasks.callbacks import run_folder
 from vidpred.tasks.schedule import DelayedStepLR
-from vidpred.tasks.strategy import shard
 
 MODEL, COPY = "model", "copy last frame"
 _METRICS: Mapping[str, Callable[[int], FrameMetric]] = {"MSE": MSESum, "PSNR": PSNR, "SSIM": SSIM}
 
 
-class ForecastTask(LightningModule):
+class ForecastTask(Task):
     """Trains a predictor to forecast the frames after a context, and tells how well it does.
 
     Batches are clips ``(B, T, C, H, W)`` in [0, 1], of which the first ``context_length`` frames
@@ -72,58 +69,30 @@ class ForecastTask(LightningModule):
         torch.Size([2, 2, 1, 32, 32])
     """
 
+    watched = "val_mse"
+    predictor: Predictor
+
     def __init__(
         self,
         predictor: Predictor,
         context_length: int = 10,
         sampling: Sampling = ScheduledSampling(),  # noqa: B008 -- frozen
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = lambda params: torch.optim.Adam(
-            params, lr=1e-3
-        ),
-        scheduler: Callable[[Optimizer], LRScheduler] | None = DelayedStepLR,
+        optimizer: MakeOptimizer = lambda params: torch.optim.Adam(params, lr=1e-3),
+        scheduler: MakeScheduler | None = DelayedStepLR,
         metrics: Mapping[str, Callable[[int], FrameMetric]] = _METRICS,
         seed: int = 0,
         remat: RematSetting = None,
     ) -> None:
-        super().__init__()
-        if context_length < 1:
-            raise ValueError(f"context_length must be at least 1 known frame, got {context_length}")
-        self.predictor = predictor
-        if remat is not None:
-            predictor.remat = remat
-        self.context_length = context_length
+        super().__init__(predictor, context_length, optimizer, scheduler, remat)
         self.sampling = sampling
-        self.optimizer = optimizer
-        self.scheduler = scheduler
         self.metrics = dict(metrics)
         self.seed = seed
         self.results: dict[str, dict[str, Tensor]] = {}
         # In plain dicts: metrics of one evaluation are no part of the model.
         self._running: dict[str, dict[str, FrameMetric]] = {}
 
-    def configure_model(self) -> None:
-        if self.device_mesh is not None:
-            shard(self.predictor, self.device_mesh, "rollout_with_state")
-
     def _make_optimizers(self) -> list[Optimizer]:
-        """Make the optimisers of this task, the predictor's first."""
         return [self.optimizer(self.predictor.parameters())]
-
-    def configure_optimizers(self) -> Any:
-        (optimizer,) = self._make_optimizers()
-        if self.scheduler is None:
-            return optimizer
-        scheduler = self.scheduler(optimizer)
-        interval = "epoch" if isinstance(scheduler, ReduceLROnPlateau) else "step"
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {
-                "scheduler": scheduler,
-                "interval": interval,
-                "monitor": "val_mse",
-                "strict": False,  # an epoch may end before the first validation
-            },
-        }
 
     def training_step(self, frames: Tensor, batch_idx: int) -> Tensor:
         loss = self.loss(frames, self._draw_keep(frames, batch_idx))
@@ -147,15 +116,6 @@ class ForecastTask(LightningModule):
             rank=self.global_rank,
             seed=self.seed,
         )
-
-    def _check_finite(self, loss: Tensor, batch_idx: int, name: str = "the loss") -> None:
-        """Refuse to go on with a loss that is not finite."""
-        if not loss.isfinite():
-            raise FloatingPointError(
-                f"{name} is {loss.item()} at step {self.global_step}, batch {batch_idx} of epoch "
-                f"{self.current_epoch}: lower the learning rate, clip gradients "
-                "(gradient_clip_val) or look at the frames of that batch"
-            )
 
     def loss(self, frames: Tensor, keep: Tensor) -> Tensor:
         """What training minimises, from clips and from which of their frames enter.
@@ -212,24 +172,6 @@ class ForecastTask(LightningModule):
     def predict_step(self, frames: Tensor, batch_idx: int) -> Tensor:
         return self._forecast(frames).clamp(0, 1)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["optimizer"] = self._optimizer_name()
-        checkpoint["recipe"] = self.predictor.recipe
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if "state_dict" in checkpoint:  # ModelParallelStrategy has loaded it, and taken it out
-            check(self, checkpoint["state_dict"])
-        then, now = checkpoint.get("optimizer"), self._optimizer_name()
-        training = self._trainer is not None and self.trainer.training
-        if training and then not in (None, now):
-            raise ValueError(
-                f"the checkpoint was trained with {then}, this run has {now}: go on with "
-                f"{then}, or start anew"
-            )
-
-    def _optimizer_name(self) -> str:
-        return " and ".join(type(optimizer).__name__ for optimizer in self._make_optimizers())
-
     def table(self) -> str:
         """The results as text, a row per predicted step; beside each metric that of the copy."""
         return tables.metric_table(self._columns())
@@ -247,13 +189,7 @@ class ForecastTask(LightningModule):
                 f"a batch is one tensor (B, T, C, H, W), got {type(frames).__name__}; let the data "
                 "set return the clip alone"
             )
-        if frames.dim() != 5:
-            raise ValueError(f"clips must be (B, T, C, H, W), got shape {tuple(frames.shape)}")
-        if frames.shape[1] <= self.context_length:
-            raise ValueError(
-                f"context_length={self.context_length} leaves nothing to predict of clips of "
-                f"{frames.shape[1]} frames: use longer clips or a shorter context"
-            )
+        self._check_clips(frames)
 
     def _forecast(self, frames: Tensor) -> Tensor:
         self._check(frames)

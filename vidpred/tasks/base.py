@@ -1,0 +1,119 @@
+"""What the tasks have in common: optimiser and schedule, sound losses, checkpoints, sharding."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from vidpred.models import Predictor
+from vidpred.models.pretrained import check
+from vidpred.models.remat import RematSetting
+from vidpred.tasks.strategy import shard
+
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
+MakeScheduler = Callable[[Optimizer], LRScheduler]
+
+
+class Task(LightningModule, abc.ABC):
+    """A LightningModule around a predictor that knows the first frames of each clip.
+
+    Args:
+        predictor: Any predictor, or ``None`` for a task that can do without.
+        context_length: Known frames of a clip, at least 1.
+        optimizer: Makes the optimiser from the parameters.
+        scheduler: Makes the learning-rate schedule from the optimiser, or ``None``.
+        remat: As for :class:`vidpred.tasks.ForecastTask`.
+
+    Attributes:
+        watched: The logged value that ``ReduceLROnPlateau`` watches.
+
+    Raises:
+        ValueError: ``context_length`` is below 1, ``remat`` is no such thing.
+    """
+
+    watched: str
+
+    def __init__(
+        self,
+        predictor: Predictor | None,
+        context_length: int,
+        optimizer: MakeOptimizer,
+        scheduler: MakeScheduler | None,
+        remat: RematSetting = None,
+    ) -> None:
+        super().__init__()
+        if context_length < 1:
+            raise ValueError(f"context_length must be at least 1 known frame, got {context_length}")
+        self.predictor = predictor
+        if predictor is not None and remat is not None:
+            predictor.remat = remat
+        self.context_length = context_length
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+
+    def configure_model(self) -> None:
+        if self.device_mesh is not None and self.predictor is not None:
+            shard(self.predictor, self.device_mesh, "rollout_with_state")
+
+    @abc.abstractmethod
+    def _make_optimizers(self) -> list[Optimizer]:
+        """Make the optimisers of this task, that of ``optimizer`` first."""
+
+    def configure_optimizers(self) -> Any:
+        (optimizer,) = self._make_optimizers()
+        if self.scheduler is None:
+            return optimizer
+        scheduler = self.scheduler(optimizer)
+        interval = "epoch" if isinstance(scheduler, ReduceLROnPlateau) else "step"
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {
+                "scheduler": scheduler,
+                "interval": interval,
+                "monitor": self.watched,
+                "strict": False,  # an epoch may end before the first validation
+            },
+        }
+
+    def _check_clips(self, frames: Tensor) -> None:
+        """Refuse what is no clip, and clips that end with their known frames."""
+        if frames.dim() != 5:
+            raise ValueError(f"clips must be (B, T, C, H, W), got shape {tuple(frames.shape)}")
+        if frames.shape[1] <= self.context_length:
+            raise ValueError(
+                f"context_length={self.context_length} leaves nothing to predict of clips of "
+                f"{frames.shape[1]} frames: use longer clips or a shorter context"
+            )
+
+    def _check_finite(self, loss: Tensor, batch_idx: int, name: str = "the loss") -> None:
+        """Refuse to go on with a loss that is not finite."""
+        if not loss.isfinite():
+            raise FloatingPointError(
+                f"{name} is {loss.item()} at step {self.global_step}, batch {batch_idx} of epoch "
+                f"{self.current_epoch}: lower the learning rate, clip gradients "
+                "(gradient_clip_val) or look at the frames of that batch"
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["optimizer"] = self._optimizer_name()
+        checkpoint["recipe"] = None if self.predictor is None else self.predictor.recipe
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "state_dict" in checkpoint:  # ModelParallelStrategy has loaded it, and taken it out
+            check(self, checkpoint["state_dict"])
+        then, now = checkpoint.get("optimizer"), self._optimizer_name()
+        training = self._trainer is not None and self.trainer.training
+        if training and then not in (None, now):
+            raise ValueError(
+                f"the checkpoint was trained with {then}, this run has {now}: go on with "
+                f"{then}, or start anew"
+            )
+
+    def _optimizer_name(self) -> str:
+        return " and ".join(type(optimizer).__name__ for optimizer in self._make_optimizers())
