@@ -124,6 +124,22 @@ def test_grey(clip: Path):
     assert data.train_set[0].shape == (2, 1, 24, 32)
 
 
+def test_the_files_as_classes(tmp_path: Path):
+    for level, name in ((10, "b"), (0, "a")):
+        write(tmp_path / f"{name}.mkv", range(level, level + 10))
+    data = VideoFilesData(tmp_path, length=2, val_fraction=0.2, test_fraction=0.4, labels=True)
+    data.setup()
+    for windows in (data.train_set, data.val_set, data.test_set):
+        pairs = [(int(window[0, 1, 0, -1]), label) for window, label in windows]
+        assert {label for _, label in pairs} == {0, 1}
+        assert all(level // 10 == label for level, label in pairs)
+    frames, labels = next(iter(data.test_dataloader()))
+    batch = data.on_after_batch_transfer((frames, labels), 0)
+    assert torch.equal(batch[0], data.on_after_batch_transfer(frames, 0))
+    assert batch[0].dtype == torch.float32
+    assert batch[1].tolist() == [0, 0, 1, 1]
+
+
 def test_batches(clip: Path):
     data = VideoFilesData(clip, batch_size=2, length=2, epoch_size=6, test_fraction=0.35)
     data.setup()

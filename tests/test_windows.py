@@ -42,6 +42,14 @@ def test_a_window_is_no_copy():
     assert window.data_ptr() == frames[3].data_ptr()
 
 
+def test_a_window_comes_with_the_label_of_its_clip():
+    windows = VideoWindows([clip(0, 4), clip(8, 2), clip(10, 3)], 3, labels=[7, 8, 9])
+    assert [label for _, label in windows] == [7, 7, 9]
+    (frames, labels) = next(iter(ResumableLoader(windows, 3, shuffle=False)))
+    assert frames[:, 0].flatten().tolist() == [0, 1, 10]
+    assert labels.tolist() == [7, 7, 9]
+
+
 def test_windows_out_of_range():
     with pytest.raises(ValueError, match="length must be at least 1 frame, got 0"):
         VideoWindows([clip(0, 3)], 0)

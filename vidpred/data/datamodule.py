@@ -21,10 +21,11 @@ class VideoData(LightningDataModule):
     """Loaders over three data sets of video clips: the part that all data modules share.
 
     A subclass sets `train_set`, `val_set` and `test_set` in `setup`, as far as the stage needs
-    them; their items are clips `(T, C, H, W)`, uint8 or floats in [0, 1]. The loaders hand them on
-    as they are; a trainer turns uint8 into floats once a batch is on the model's device. Training
-    batches come in an order that resumes exactly, evaluation visits every clip once. Both work
-    with any number of processes and any `Trainer(use_distributed_sampler=...)`.
+    them; their items are clips `(T, C, H, W)`, uint8 or floats in [0, 1], or pairs of a clip and
+    its label. The loaders hand them on as they are; a trainer turns uint8 into floats once a batch
+    is on the model's device. Training batches come in an order that resumes exactly, evaluation
+    visits every clip once. Both work with any number of processes and any
+    `Trainer(use_distributed_sampler=...)`.
 
     Args:
         batch_size: Clips in a batch of one process.
@@ -74,8 +75,11 @@ class VideoData(LightningDataModule):
     def predict_dataloader(self) -> EvaluationLoader:
         return self._evaluation(self.test_set)
 
-    def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> Tensor:
-        """Clips as the model takes them, floats in [0, 1]."""
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Clips as the model takes them, floats in [0, 1]; labels as they are."""
+        if isinstance(batch, list | tuple):
+            clips, *labels = batch
+            return (self.on_after_batch_transfer(clips, dataloader_idx), *labels)
         if not isinstance(batch, Tensor) or batch.dtype != torch.uint8:
             return batch
         frames = batch.float().mul_(1 / 255)

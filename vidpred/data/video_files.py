@@ -42,6 +42,8 @@ class VideoFilesData(VideoData):
         stride: Frames from the start of a training window to that of the next.
         val_fraction: Share of each file's frames to validate on.
         test_fraction: Share of each file's frames to test on, the last ones.
+        labels: With each window the index of its file, for :class:`vidpred.tasks.ActionTask`: as
+            many classes as files, each with windows of one and the same clip in all three parts.
         epoch_size: Windows in a training epoch. `None`: all of them.
         seed: Any integer; sets the order of the training windows.
 
@@ -76,6 +78,7 @@ class VideoFilesData(VideoData):
         stride: int = 1,
         val_fraction: float = 0.1,
         test_fraction: float = 0.2,
+        labels: bool = False,
         epoch_size: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -87,6 +90,7 @@ class VideoFilesData(VideoData):
         self.channels: Literal[1, 3] = channels
         self.fps = fps
         self.stride = stride
+        self.labels = labels
         self.fractions = {
             "train": 1 - val_fraction - test_fraction,
             "val": val_fraction,
@@ -119,9 +123,11 @@ class VideoFilesData(VideoData):
             self.test_set = self._windows("test", self.test_length, self.test_length)
 
     def _windows(self, split: str, length: int, stride: int) -> VideoWindows:
-        windows = VideoWindows(self._parts[split], length, stride)
+        parts = self._parts[split]
+        labels = range(len(parts)) if self.labels else None
+        windows = VideoWindows(parts, length, stride, labels)
         if not len(windows):
-            longest = max(map(len, self._parts[split]))
+            longest = max(map(len, parts))
             raise ValueError(
                 f"the {split} part, {self.fractions[split]:.3g} of each file, leaves no window of "
                 f"{length} frames, at most {longest}: change val_fraction and test_fraction, "

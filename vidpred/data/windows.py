@@ -3,12 +3,13 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
 
-class VideoWindows(Dataset[Tensor]):
+class VideoWindows(Dataset[Any]):
     """All windows of `length` frames in a row of some clips, every `stride` frames one.
 
     A window is a view of its clip: nothing is copied until a loader makes a batch. Worker processes
@@ -18,6 +19,7 @@ class VideoWindows(Dataset[Tensor]):
         clips: `(T, C, H, W)` each, of one shape but for T.
         length: Frames in a window, at least 1.
         stride: Frames from the start of a window to that of the next, at least 1.
+        labels: One for each clip; items are then pairs of a window and the label of its clip.
 
     Raises:
         ValueError: `length` or `stride` is out of range.
@@ -29,25 +31,33 @@ class VideoWindows(Dataset[Tensor]):
         [[0, 1, 2], [2, 3, 4]]
     """
 
-    def __init__(self, clips: Sequence[Tensor], length: int, stride: int = 1) -> None:
+    def __init__(
+        self,
+        clips: Sequence[Tensor],
+        length: int,
+        stride: int = 1,
+        labels: Sequence[int] | None = None,
+    ) -> None:
         for name, value in (("length", length), ("stride", stride)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1 frame, got {value}")
         self.clips = clips
         self.length = length
         self.stride = stride
+        self.labels = labels
         counts = (max(0, (len(clip) - length) // stride + 1) for clip in clips)
         self._stops = list(accumulate(counts))  # windows up to each clip's last
 
     def __len__(self) -> int:
         return self._stops[-1] if self._stops else 0
 
-    def __getitem__(self, index: int) -> Tensor:
+    def __getitem__(self, index: int) -> Any:
         if not 0 <= index < len(self):
             raise IndexError(f"window {index} of {len(self)}: count from 0")
         clip = bisect_right(self._stops, index)
         first = (index - (self._stops[clip - 1] if clip else 0)) * self.stride
-        return self.clips[clip][first : first + self.length]
+        window = self.clips[clip][first : first + self.length]
+        return window if self.labels is None else (window, self.labels[clip])
 
 
 def split_by_time(
