@@ -87,8 +87,9 @@ class VidpredCLI(LightningCLI):
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
         checkpoint = config.ckpt_path
-        predictor = str(config.get("model.init_args.predictor.class_path"))
-        pretrained = predictor.endswith(".from_pretrained")
+        settings = config.get("model.init_args", {})
+        predictor = str(settings.get("predictor.class_path"))
+        pretrained = predictor.endswith(".from_pretrained") and "classifier" not in settings
         if checkpoint is None and not pretrained and self.config.subcommand != "fit":
             _warn("without --ckpt_path these are the results of untrained weights")
         if checkpoint is not None and checkpoint not in ("best", "last", "hpc"):

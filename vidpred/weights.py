@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vidpred.files import replacing
-from vidpred.models import Discriminator, Predictor
+from vidpred.models import ActionClassifier, Discriminator, Predictor
 from vidpred.models.pretrained import build, check, fill
 from vidpred.reference import translate
 
@@ -27,7 +27,7 @@ def save(module: nn.Module, path: str | Path) -> None:
 
 
 def load(module: nn.Module, path: str | Path) -> None:
-    """Load weights into a cell, predictor or discriminator, in place.
+    """Load weights into a cell, predictor, discriminator or classifier, in place.
 
     Args:
         module: Built with the settings that the weights were trained with.
@@ -112,7 +112,7 @@ def read(path: str | Path) -> Any:
 
 
 def fitting(module: nn.Module, content: Any) -> dict[str, Tensor]:
-    """Find the weights of a cell, predictor or discriminator in what a checkpoint holds.
+    """Find the weights of a cell, predictor, discriminator or classifier in a checkpoint.
 
     Args:
         module: Built with the settings that the weights were trained with.
@@ -125,19 +125,22 @@ def fitting(module: nn.Module, content: Any) -> dict[str, Tensor]:
         ValueError: There are no weights, or those of another model: the weights that are missing,
             unknown or of another shape are listed.
     """
-    # The checkpoint of an adversarial training holds the weights of both.
-    other = "predictor." if isinstance(module, Discriminator) else "discriminator."
-    state = _unwrap(content, other)
+    parts = (part for kind, part in _PARTS.items() if isinstance(module, kind))
+    state = _unwrap(content, next(parts, "predictor"))
     if state.keys() != module.state_dict().keys():
         state = translate(module, state)
     check(module, state)
     return state
 
 
-def _unwrap(content: Any, other: str) -> dict[str, Tensor]:
+# The networks beside the predictor that a task may train.
+_PARTS: dict[type, str] = {Discriminator: "discriminator", ActionClassifier: "classifier"}
+
+
+def _unwrap(content: Any, part: str) -> dict[str, Tensor]:
     """The plain state dict inside a checkpoint of Lightning, OpenSTL or the authors' code.
 
-    Weights whose names begin with ``other`` are left out.
+    Of the networks that a task trains together only the ``part`` is left.
     """
     for key in ("state_dict", "net_param", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -148,9 +151,10 @@ def _unwrap(content: Any, other: str) -> dict[str, Tensor]:
     if not tensors:
         found = ", ".join(sorted(map(str, content))[:5]) or "nothing"
         raise ValueError(f"there are no weights in the file: expected tensors by name, got {found}")
-    prefix = re.compile(r"^((module|model|predictor|discriminator|_orig_mod)\.)+")
+    prefix = re.compile(rf"^((module|model|{part}|_orig_mod)\.)+")
+    others = tuple(f"{name}." for name in {"predictor", *_PARTS.values()} - {part})
     return {
         prefix.sub("", name): tensor
         for name, tensor in tensors.items()
-        if not name.startswith(other)
+        if not name.startswith(others)
     }

@@ -1,4 +1,4 @@
-"""Encoders and decoders, the predictor with its time loop, discriminator, zoo of models."""
+"""Encoders, decoders, the predictor with its time loop, discriminator, classifier, model zoo."""
 
 from vidpred.models import zoo
 from vidpred.models.autoencoder import (
@@ -9,6 +9,7 @@ from vidpred.models.autoencoder import (
     PatchDecoder,
     PatchEncoder,
 )
+from vidpred.models.classifier import ActionClassifier, hidden_states
 from vidpred.models.clip import ClipPredictor, ClipState
 from vidpred.models.crevnet import IRevNetBlock, LatestFrame, TwoWay
 from vidpred.models.discriminator import Discriminator
@@ -28,6 +29,7 @@ from vidpred.models.stip import DomainStack, SharedCore
 from vidpred.models.strpm import DomainDecoder, DomainZigzag
 
 __all__ = [
+    "ActionClassifier",
     "Branch",
     "ClipPredictor",
     "ClipState",
@@ -59,5 +61,6 @@ __all__ = [
     "TanhEncoder",
     "TiedDecoder",
     "TwoWay",
+    "hidden_states",
     "zoo",
 ]

@@ -1,5 +1,6 @@
 """Training: the Lightning tasks, and the callbacks and schedules that go with them."""
 
+from vidpred.tasks.action import ActionTask
 from vidpred.tasks.adversarial import AdversarialTask
 from vidpred.tasks.callbacks import PredictionPicture, PredictionWriter
 from vidpred.tasks.checkpoints import ResumableCheckpoint
@@ -8,6 +9,7 @@ from vidpred.tasks.schedule import DelayedStepLR
 from vidpred.tasks.strategy import StepDDPStrategy
 
 __all__ = [
+    "ActionTask",
     "AdversarialTask",
     "DelayedStepLR",
     "ForecastTask",

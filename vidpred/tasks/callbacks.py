@@ -68,8 +68,9 @@ class PredictionPicture(Callback):
 class PredictionWriter(Callback):
     """Saves what ``Trainer.predict`` predicts, to ``predictions/`` in the run's folder.
 
-    Every batch becomes one float32 array ``(B, horizon, C, H, W)``, batch 3 of process 0 the file
-    ``0-00003.npy``. The first clip is also drawn as ``prediction.png`` and ``prediction.gif``.
+    Every batch becomes one float32 array, frames ``(B, horizon, C, H, W)`` or the probabilities of
+    classes ``(B, classes)``, batch 3 of process 0 the file ``0-00003.npy``. Of frames, the first
+    clip is also drawn as ``prediction.png`` and ``prediction.gif``.
     Each file is written whole or not at all. What an earlier run wrote there is replaced.
 
     Example:
@@ -93,7 +94,7 @@ class PredictionWriter(Callback):
         with replacing(path) as temporary:
             np.save(temporary, outputs.float().cpu().numpy())
         self._written.add(path)
-        if batch_idx == 0 and trainer.is_global_zero:
+        if outputs.dim() == 5 and batch_idx == 0 and trainer.is_global_zero:
             clip = _first(batch, outputs)
             visual.save_figure(visual.filmstrip(*clip), self._folder / "prediction.png")
             visual.gif(*clip, self._folder / "prediction.gif")
