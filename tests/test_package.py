@@ -27,8 +27,9 @@ LEVELS = {
     "cells": 1,
     "models": 2,
     **dict.fromkeys(["reference", "weights"], 3),
-    "tasks": 4,
-    **dict.fromkeys(["cli", "commands", "demo", "importer", "inspector", "streaming"], 5),
+    **dict.fromkeys(["detectors", "tasks"], 4),
+    **dict.fromkeys(["cli", "commands", "demo", "detection", "importer", "inspector"], 5),
+    "streaming": 5,
     "__main__": 5,
 }
 # Slow to import or, for torchvision, unusable next to a CPU-only build of torch.

@@ -21,6 +21,7 @@ commands:
   predict   save its predictions of the test set, or make a film of those of a video
   import    make a model folder of a checkpoint: a run's, the authors', OpenSTL's
   inspect   draw the gates, the attention and the states within a model that predicts a video
+  detect    compare what a detector finds on a video and on the predictions of it
   demo      train a small model for two minutes and look at its predictions
 
   vidpred fit --config examples/moving_mnist/stgru.yaml --data.root DIR
@@ -128,6 +129,10 @@ def main(args: Sequence[str] | None = None) -> int:
             from vidpred import demo
 
             demo.main(arguments[1:])
+        elif command == "detect":
+            from vidpred import detection
+
+            detection.main(arguments[1:])
         elif command == "inspect":
             from vidpred import inspector
 
@@ -151,7 +156,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
             VidpredCLI(args=None if args is None else arguments)
         else:
-            commands = ", ".join([*_COMMANDS, "import", "inspect"])
+            commands = ", ".join([*_COMMANDS, "import", "inspect", "detect"])
             raise ValueError(f"no command {command!r}; expected {commands} or demo")
     except KeyboardInterrupt:
         return 130

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,6 +50,35 @@ def side_by_side(
         if pixels is not None:
             picture.paste(Image.fromarray(pixels).resize((width, height), resampling), (x, y))
     return picture
+
+
+def draw_boxes(frame: Tensor, boxes: Tensor, captions: Sequence[str]) -> np.ndarray:
+    """Return a frame ``(C, H, W)`` as RGB ``(H, W, 3)`` in [0, 1], with named boxes on it.
+
+    Args:
+        frame: In [0, 1], grey or colour; small ones are enlarged, for the captions' sake.
+        boxes: ``(n, 4)``: left, top, right and bottom in pixels of the frame.
+        captions: One for each box.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    height, width = frame.shape[1:]
+    factor = max(1, round(384 / width))
+    pixels = (255 * frame.float().clamp(0, 1)).round().byte().expand(3, -1, -1).permute(1, 2, 0)
+    size = (factor * width, factor * height)
+    picture = Image.fromarray(pixels.cpu().numpy()).resize(size, Image.Resampling.NEAREST)
+    draw = ImageDraw.Draw(picture)
+    scale = size[0] / 384
+    font = ImageFont.load_default(size=round(20 * scale))
+    for box, caption in zip((factor * boxes).tolist(), captions, strict=True):
+        left, top, right, bottom = box
+        draw.rectangle(
+            (left, top, max(left, right), max(top, bottom)), outline="lime", width=round(2 * scale)
+        )
+        place = (max(left, 0), max(top - 24 * scale, 0))  # above the box, within the frame
+        draw.rectangle(draw.textbbox(place, caption, font=font), fill="lime")
+        draw.text(place, caption, fill="black", font=font)
+    return np.asarray(picture) / 255
 
 
 def to_rgb(

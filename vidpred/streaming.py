@@ -121,7 +121,7 @@ def predict(
         raise ValueError(f"{output} is the input: give --output another name")
     if max_frames is not None and max_frames < 1:
         raise ValueError(f"max_frames must be at least 1, got {max_frames}")
-    place = _device(device)
+    place = choose_device(device)
     predictor = weights.load_predictor(ckpt).eval().to(place)
     channels = predictor.in_channels
     if channels not in (1, 3):
@@ -153,7 +153,15 @@ def main(args: Sequence[str]) -> None:
     )
 
 
-def _device(name: str | None) -> torch.device:
+def choose_device(name: str | None) -> torch.device:
+    """Return the device of that name, or else an accelerator if there is one.
+
+    Args:
+        name: Such as cpu or cuda; ``None`` for cuda where there is such a device.
+
+    Raises:
+        ValueError: There is no such device.
+    """
     name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         return torch.empty(0, device=name).device
