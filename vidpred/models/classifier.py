@@ -56,9 +56,10 @@ def hidden_states(predictor: Predictor, context: Tensor, horizon: int) -> Tensor
 class ActionClassifier(nn.Module):
     """Tells the action of a clip from feature maps over time, by 3D convolutions.
 
-    ``downsamplings`` stride-2 3x3x3 convolutions over time and space, each with group norm (4
-    groups) and ReLU and with twice the channels of the one before; the mean over the last volume;
-    a linear layer. What it sees are the hidden states of a predictor, or frames.
+    A norm of each channel by itself; ``downsamplings`` stride-2 3x3x3 convolutions over time and
+    space, each with group norm (4 groups) and ReLU and with twice the channels of the one before;
+    the mean over the last volume; a linear layer. It sees the hidden states of a predictor, or
+    frames.
 
     Args:
         in_channels: Channels of a feature map.
@@ -101,7 +102,7 @@ class ActionClassifier(nn.Module):
         self.in_channels = in_channels
         self.classes = classes
         widths = [in_channels, *(hidden_channels * 2**n for n in range(downsamplings))]
-        # States of any scale: one norm for each channel, or their offsets would drown what moves.
+        # The channels of hidden states differ in offset and scale, from model to model as well.
         self.norm = nn.GroupNorm(in_channels, in_channels)
         self.layers = nn.Sequential(*(_layer(*pair) for pair in pairwise(widths)))
         self.linear = nn.Linear(widths[-1], classes)
