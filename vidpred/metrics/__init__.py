@@ -1,12 +1,14 @@
-"""Frame metrics: streaming, one value per predicted step, right under distributed training."""
+"""Metrics: streaming, right under distributed training; of frames, per predicted step, and FVD."""
 
 from vidpred.metrics.base import FrameMetric
 from vidpred.metrics.detections import DetectionScore
 from vidpred.metrics.errors import MSE, PSNR, MSESum, mse, mse_sum, psnr
+from vidpred.metrics.fvd import FVD, frechet_distance
 from vidpred.metrics.perceptual import LPIPS
 from vidpred.metrics.structural import SSIM, ssim
 
 __all__ = [
+    "FVD",
     "LPIPS",
     "MSE",
     "PSNR",
@@ -14,6 +16,7 @@ __all__ = [
     "DetectionScore",
     "FrameMetric",
     "MSESum",
+    "frechet_distance",
     "mse",
     "mse_sum",
     "psnr",

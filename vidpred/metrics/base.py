@@ -47,11 +47,7 @@ class FrameMetric(Metric, abc.ABC):
 
     def __init__(self, horizon: int) -> None:
         super().__init__()
-        if not isinstance(horizon, int) or isinstance(horizon, bool) or horizon < 1:
-            raise ValueError(
-                f"horizon must be a positive number of predicted steps, got {horizon!r}"
-            )
-        self.horizon = horizon
+        self.horizon = positive(horizon)
         self.add_state("total", torch.zeros(horizon), dist_reduce_fx="sum")
         self.add_state("residue", torch.zeros(horizon), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
@@ -78,23 +74,7 @@ class FrameMetric(Metric, abc.ABC):
         Raises:
             ValueError: If shapes, dtypes, T or the range of ``target`` are not as described.
         """
-        prediction, target = matched(prediction.detach(), target.detach())
-        if prediction.ndim != 5:
-            raise ValueError(
-                f"{type(self).__name__} expects frames (B, T, C, H, W), got shape "
-                f"{tuple(prediction.shape)}"
-            )
-        if prediction.shape[1] != self.horizon:
-            raise ValueError(
-                f"{type(self).__name__} was made for horizon={self.horizon}, got "
-                f"{prediction.shape[1]} predicted frames"
-            )
-        # The tolerance lets through what resizing in floating point may overshoot.
-        if target.min() < -1e-3 or target.max() > 1 + 1e-3:
-            raise ValueError(
-                f"target frames must lie in [0, 1], got values from {target.min():.4g} to "
-                f"{target.max():.4g}: rescale the data"
-            )
+        prediction, target = future(type(self).__name__, self.horizon, prediction, target)
         with torch.autocast(prediction.device.type, enabled=False):
             # One step at a time keeps the temporaries of high-resolution frames small.
             scores = torch.stack(
@@ -131,6 +111,47 @@ class FrameMetric(Metric, abc.ABC):
         if self.count == 0:
             raise ValueError(f"{type(self).__name__} has seen no frames: call update first")
         return (self.total + self.residue) / self.count
+
+
+def positive(horizon: int) -> int:
+    """Return ``horizon``, after checking that it is a number of predicted steps.
+
+    Raises:
+        ValueError: If it is no positive integer.
+    """
+    if not isinstance(horizon, int) or isinstance(horizon, bool) or horizon < 1:
+        raise ValueError(f"horizon must be a positive number of predicted steps, got {horizon!r}")
+    return horizon
+
+
+def future(metric: str, horizon: int, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both detached and in one dtype, after checking that they are what a metric takes.
+
+    Args:
+        metric: Its name, for errors.
+        horizon: Number of predicted steps T that it was made for.
+        prediction: Predicted frames ``(B, T, C, H, W)``.
+        target: True frames in [0, 1], same shape.
+
+    Raises:
+        ValueError: If shapes, dtypes, T or the range of ``target`` are not as described.
+    """
+    prediction, target = matched(prediction.detach(), target.detach())
+    if prediction.ndim != 5:
+        raise ValueError(
+            f"{metric} expects frames (B, T, C, H, W), got shape {tuple(prediction.shape)}"
+        )
+    if prediction.shape[1] != horizon:
+        raise ValueError(
+            f"{metric} was made for horizon={horizon}, got {prediction.shape[1]} predicted frames"
+        )
+    # The tolerance lets through what resizing in floating point may overshoot.
+    if target.min() < -1e-3 or target.max() > 1 + 1e-3:
+        raise ValueError(
+            f"target frames must lie in [0, 1], got values from {target.min():.4g} to "
+            f"{target.max():.4g}: rescale the data"
+        )
+    return prediction, target
 
 
 def matched(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
