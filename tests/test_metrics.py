@@ -5,6 +5,7 @@ import hashlib
 import pickle
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -313,21 +314,33 @@ def hub_file(home: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore:::torchvision")
+@pytest.mark.parametrize(
+    ("net", "name"), [("alex", "alexnet"), ("vgg", "vgg16"), ("squeeze", "squeezenet1_1")]
+)
 def test_lpips_equals_the_package(
-    random_trunk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    net: Literal["alex", "vgg", "squeeze"],
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import lpips
-    from torchvision.models import alexnet
+    from torchvision import models
 
     # The package reads its trunk through torchvision, which takes a file that is already there
     # but wants it complete: the classifier's zeros are expanded, so they take no room.
     with torch.device("meta"):
-        shapes = {name: value.shape for name, value in alexnet(weights=None).state_dict().items()}
-    trunk = torch.load(random_trunk, weights_only=True)
-    complete = {name: trunk.get(name, torch.zeros(()).expand(shapes[name])) for name in shapes}
-    torch.save(complete, hub_file(tmp_path, "alexnet-owt-7be5be79.pth", monkeypatch))
-    package = lpips.LPIPS(net="alex", verbose=False)
-    metric = LPIPS(horizon=2, weights=random_trunk)
+        unfilled = getattr(models, name)(weights=None).state_dict()
+    generator = torch.Generator().manual_seed(0)
+    trunk = {
+        key: torch.randn(x.shape, generator=generator) / x[0].numel() ** 0.5
+        if "features" in key
+        else torch.zeros(()).expand(x.shape)
+        for key, x in unfilled.items()
+    }
+    path = hub_file(tmp_path, perceptual._TRUNKS[net].file, monkeypatch)
+    torch.save(trunk, path)
+    package = lpips.LPIPS(net=net, verbose=False)
+    metric = LPIPS(horizon=2, net=net, weights=path)
 
     for channels in (1, 3):
         prediction, target = clips(3, 2, channels, 40, 48, noise=0.2)
