@@ -22,7 +22,7 @@ CONFIGS = sorted(
 
 # A module may import its own level and the lower ones.
 LEVELS = {
-    **dict.fromkeys(["data", "files", "losses", "metrics", "random", "sampling"], 0),
+    **dict.fromkeys(["data", "files", "losses", "metrics", "published", "random", "sampling"], 0),
     **dict.fromkeys(["panels", "strips", "tables", "visual"], 0),
     "cells": 1,
     "models": 2,
@@ -131,7 +131,8 @@ def test_wheel_holds_every_module_and_the_type_marker(tmp_path: Path) -> None:
     subprocess.run(command, check=True, capture_output=True, timeout=120, cwd=ROOT)
     (wheel,) = tmp_path.glob("*.whl")
     assert wheel.name == f"vidpred-{vidpred.__version__}-py3-none-any.whl"
-    expected = {path.relative_to(ROOT).as_posix() for path in MODULES} | {"vidpred/py.typed"}
+    modules = {path.relative_to(ROOT).as_posix() for path in MODULES}
+    expected = modules | {"vidpred/published.yaml", "vidpred/py.typed"}
     shipped = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert shipped == expected
 

@@ -5,6 +5,7 @@ from vidpred.metrics.detections import DetectionScore
 from vidpred.metrics.errors import MSE, PSNR, MSESum, mse, mse_sum, psnr
 from vidpred.metrics.fvd import FVD, frechet_distance
 from vidpred.metrics.perceptual import LPIPS
+from vidpred.metrics.protocols import STANDARD, Column, protocols
 from vidpred.metrics.structural import SSIM, ssim
 
 __all__ = [
@@ -13,12 +14,15 @@ __all__ = [
     "MSE",
     "PSNR",
     "SSIM",
+    "STANDARD",
+    "Column",
     "DetectionScore",
     "FrameMetric",
     "MSESum",
     "frechet_distance",
     "mse",
     "mse_sum",
+    "protocols",
     "psnr",
     "ssim",
 ]

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from vidpred import tables, visual
 from vidpred.cells import total_penalty
-from vidpred.metrics import PSNR, SSIM, FrameMetric, MSESum
+from vidpred.metrics import STANDARD, FrameMetric
 from vidpred.models import Predictor
 from vidpred.models.predictor import check_range
 from vidpred.models.remat import RematSetting
@@ -22,7 +22,6 @@ from vidpred.tasks.callbacks import run_folder
 from vidpred.tasks.schedule import DelayedStepLR
 
 MODEL, COPY = "model", "copy last frame"
-_METRICS: Mapping[str, Callable[[int], FrameMetric]] = {"MSE": MSESum, "PSNR": PSNR, "SSIM": SSIM}
 
 
 class ForecastTask(Task):
@@ -79,7 +78,7 @@ class ForecastTask(Task):
         sampling: Sampling = ScheduledSampling(),  # noqa: B008 -- frozen
         optimizer: MakeOptimizer = lambda params: torch.optim.Adam(params, lr=1e-3),
         scheduler: MakeScheduler | None = DelayedStepLR,
-        metrics: Mapping[str, Callable[[int], FrameMetric]] = _METRICS,
+        metrics: Mapping[str, Callable[[int], FrameMetric]] = STANDARD,
         seed: int = 0,
         remat: RematSetting = None,
     ) -> None:
