@@ -20,6 +20,7 @@ commands:
   test      score it on the test set: a table and curves per predicted step
   predict   save its predictions of the test set, or make a film of those of a video
   import    make a model folder of a checkpoint: a run's, the authors', OpenSTL's
+  evaluate  score models on a test set, beside published results: a report to open in a browser
   inspect   draw the gates, the attention and the states within a model that predicts a video
   detect    compare what a detector finds on a video and on the predictions of it
   demo      train a small model for two minutes and look at its predictions
@@ -133,6 +134,10 @@ def main(args: Sequence[str] | None = None) -> int:
             from vidpred import detection
 
             detection.main(arguments[1:])
+        elif command == "evaluate":
+            from vidpred import evaluator
+
+            evaluator.main(arguments[1:])
         elif command == "inspect":
             from vidpred import inspector
 
@@ -156,7 +161,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
             VidpredCLI(args=None if args is None else arguments)
         else:
-            commands = ", ".join([*_COMMANDS, "import", "inspect", "detect"])
+            commands = ", ".join([*_COMMANDS, "evaluate", "import", "inspect", "detect"])
             raise ValueError(f"no command {command!r}; expected {commands} or demo")
     except KeyboardInterrupt:
         return 130

@@ -17,7 +17,7 @@ from vidpred.data import Video
 from vidpred.detectors import Detections, Detector, detections
 from vidpred.metrics import DetectionScore
 from vidpred.panels import draw_boxes
-from vidpred.streaming import choose_device, forecasts
+from vidpred.streaming import find_device, forecasts
 from vidpred.strips import Strip, spread, strips
 from vidpred.visual import save_figure
 
@@ -60,7 +60,7 @@ def detect(
         ValueError: One of them is damaged, the video ends before the first predicted frame, or an
             argument is out of range.
     """
-    place = choose_device(device)
+    place = find_device(device)
     predictor = weights.load_predictor(ckpt).eval().to(place)
     if predictor.in_channels not in (1, 3):
         raise ValueError(

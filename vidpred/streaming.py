@@ -121,7 +121,7 @@ def predict(
         raise ValueError(f"{output} is the input: give --output another name")
     if max_frames is not None and max_frames < 1:
         raise ValueError(f"max_frames must be at least 1, got {max_frames}")
-    place = choose_device(device)
+    place = find_device(device)
     predictor = weights.load_predictor(ckpt).eval().to(place)
     channels = predictor.in_channels
     if channels not in (1, 3):
@@ -153,11 +153,11 @@ def main(args: Sequence[str]) -> None:
     )
 
 
-def choose_device(name: str | None) -> torch.device:
-    """Return the device of that name, or else an accelerator if there is one.
+def find_device(name: str | None) -> torch.device:
+    """Return a device that is there.
 
     Args:
-        name: Such as cpu or cuda; ``None`` for cuda where there is such a device.
+        name: Such as cpu or cuda; ``None``: cuda where there is such a device, else cpu.
 
     Raises:
         ValueError: There is no such device.

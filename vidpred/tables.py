@@ -35,15 +35,42 @@ def metric_table(per_step: PerStep) -> str:
         mean  25.88  0.9406
     """
     steps, columns = with_mean(per_step)
-    cells = [["step", *steps]]
-    for name, values in columns.items():
-        largest = max((abs(value) for value in values if math.isfinite(value)), default=0)
-        magnitude = math.floor(math.log10(largest)) if largest else 0
-        decimals = min(max(3 - magnitude, 0), 9)
-        cells.append([name, *(f"{value:.{decimals}f}" for value in values)])
+    return text_table("step", steps, columns)
+
+
+def text_table(head: str, labels: Sequence[str], columns: Mapping[str, Sequence[float]]) -> str:
+    """Format columns of numbers as plain text.
+
+    Args:
+        head: What the labels are.
+        labels: Of the rows.
+        columns: For every name as many values as there are labels.
+
+    Returns:
+        The table, without a final line break.
+
+    Example:
+        >>> print(text_table("model", ["stau", "copy"], {"PSNR": [21.5, 9.25]}))
+        model   PSNR
+         stau  21.50
+         copy   9.25
+    """
+    cells = [[head, *labels], *([name, *decimals(column)] for name, column in columns.items())]
     widths = [max(map(len, column)) for column in cells]
     padded = ([cell.rjust(w) for cell in column] for column, w in zip(cells, widths, strict=True))
     return "\n".join("  ".join(line) for line in zip(*padded, strict=True))
+
+
+def decimals(values: Sequence[float]) -> list[str]:
+    """Format a column of numbers with the decimals that give its largest four digits.
+
+    Example:
+        >>> decimals([20.5, 131.25])
+        ['20.5', '131.2']
+    """
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0)
+    magnitude = math.floor(math.log10(largest)) if largest else 0
+    return [f"{value:.{min(max(3 - magnitude, 0), 9)}f}" for value in values]
 
 
 def write_csv(per_step: PerStep, path: str | os.PathLike[str]) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _KNOWN, _PREDICTED = "#7f7f7f", "#e07b00"
 
 
-def filmstrip(context: Tensor, truth: Tensor, prediction: Tensor) -> Figure:
+def filmstrip(context: Tensor, truth: Tensor, prediction: Tensor | Mapping[str, Tensor]) -> Figure:
     """Draw one sequence as rows of frames: inputs, truth, prediction and absolute error.
 
     Frames are labelled with their time step from t=1. The error is averaged over channels; its
@@ -31,7 +31,8 @@ def filmstrip(context: Tensor, truth: Tensor, prediction: Tensor) -> Figure:
     Args:
         context: Known frames ``(T_in, C, H, W)`` in [0, 1], grey (C=1) or colour (C=3).
         truth: True future frames ``(T_out, C, H, W)``.
-        prediction: Predicted frames, same shape as ``truth``; clipped to [0, 1].
+        prediction: Predicted frames, same shape as ``truth``; clipped to [0, 1]. Of several models:
+            by name, a row and an error for each.
 
     Returns:
         A figure to save with :func:`save_figure` or to hand to a logger.
@@ -46,15 +47,19 @@ def filmstrip(context: Tensor, truth: Tensor, prediction: Tensor) -> Figure:
         >>> len(figure.axes)  # the frames, and the scale of the error
         2
     """
-    known, true, predicted, error = panels.to_rgb(context, truth, prediction)
-    largest = float(error.max()) or 1.0
+    named = prediction if isinstance(prediction, Mapping) else {"prediction": prediction}
+    drawn = {name: panels.to_rgb(context, truth, frames) for name, frames in named.items()}
+    largest = max(float(error.max()) for *_, error in drawn.values()) or 1.0
+    known, true, *_ = next(iter(drawn.values()))
     inputs, outputs = spread(len(known)), spread(len(true))
     rows = [
         Strip("inputs", known[inputs], [f"t={t + 1}" for t in inputs]),
         Strip("truth", true[outputs], [f"t={len(known) + t + 1}" for t in outputs]),
-        Strip("prediction", predicted[outputs]),
-        Strip("error", error[outputs], scale=(0, largest), colours=panels.ERROR_COLOURS),
     ]
+    for name, (_, _, predicted, error) in drawn.items():
+        scale, colours = (0, largest), panels.ERROR_COLOURS
+        rows.append(Strip(name, predicted[outputs]))
+        rows.append(Strip("error", error[outputs], scale=scale, colours=colours))
     return strips(rows)
 
 
@@ -196,8 +201,12 @@ def plot_curves(models: Mapping[str, PerStep]) -> Figure:
         axes.grid(color="#e5e5e5")
         axes.spines[["top", "right"]].set_visible(False)
     if len(lines) > 1:
+        entry = 0.6 + 0.09 * max(map(len, lines))  # inches
         figure.legend(
-            handles=list(lines.values()), loc="outside lower center", ncols=4, frameon=False
+            handles=list(lines.values()),
+            loc="outside lower center",
+            ncols=min(4, max(1, int(4.2 * columns / entry))),
+            frameon=False,
         )
     return figure
 

@@ -22,11 +22,13 @@ class Column(NamedTuple):
     Attributes:
         metric: Makes the metric from the number of predicted frames.
         meaning: What it is, in a line.
+        higher_is_better: Or lower is.
         times: The value is printed times this.
     """
 
     metric: Callable[[int], Metric]
     meaning: str
+    higher_is_better: bool = False
     times: float = 1
 
 
@@ -51,25 +53,26 @@ def protocols(
         >>> {name: list(columns) for name, columns in protocols().items()}
         {'standard': ['MSE', 'PSNR', 'SSIM'], 'paper': ['MSE', 'MSE x1000', 'PSNR', 'SSIM']}
     """
-    summed = "squared error, summed over the pixels and colours of a frame; lower is better"
-    ratio = "peak signal-to-noise ratio of each frame, then averaged, in dB; higher is better"
-    similarity = "structural similarity, 7x7 windows, data range {}; higher is better"
-    distance = "distance of deep features (lpips package); lower is better"
+    summed = "squared error, summed over the pixels and colours of a frame"
+    averaged = "squared error, averaged over the pixels and colours of a frame"
+    ratio = "peak signal-to-noise ratio of each frame in dB, then averaged"
+    similarity = "structural similarity, uniform 7x7 windows, data range {}"
     standard = {
         "MSE": Column(STANDARD["MSE"], summed),
-        "PSNR": Column(STANDARD["PSNR"], ratio),
-        "SSIM": Column(STANDARD["SSIM"], similarity.format(1)),
+        "PSNR": Column(STANDARD["PSNR"], ratio, True),
+        "SSIM": Column(STANDARD["SSIM"], similarity.format(1), True),
     }
     paper = {
-        "MSE": Column(STANDARD["MSE"], summed),
-        "MSE x1000": Column(MSE, "squared error, averaged over a frame; lower is better", 1000),
-        "PSNR": Column(STANDARD["PSNR"], ratio),
-        "SSIM": Column(_PAPER_SSIM, similarity.format(2)),
+        "MSE": standard["MSE"],
+        "MSE x1000": Column(MSE, averaged, times=1000),
+        "PSNR": standard["PSNR"],
+        "SSIM": Column(_PAPER_SSIM, similarity.format(2), True),
     }
     if lpips is not None:
+        distance = "distance of deep features, by the lpips package"
         standard["LPIPS"] = Column(lpips, distance)
-        paper["LPIPS x100"] = Column(lpips, distance, 100)
+        paper["LPIPS x100"] = Column(lpips, distance, times=100)
     if fvd is not None:
-        sequences = "Fréchet video distance between all predicted and all true sequences"
-        standard["FVD"] = paper["FVD"] = Column(fvd, f"{sequences}; lower is better")
+        sequences = "Fréchet video distance of all predicted to all true sequences"
+        standard["FVD"] = paper["FVD"] = Column(fvd, sequences)
     return {"standard": standard, "paper": paper}

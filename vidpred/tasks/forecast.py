@@ -24,6 +24,19 @@ from vidpred.tasks.schedule import DelayedStepLR
 MODEL, COPY = "model", "copy last frame"
 
 
+def copy_last_frame(context: Tensor, horizon: int) -> Tensor:
+    """Forecast that nothing moves: what every model has to beat.
+
+    Args:
+        context: Known frames ``(B, T, C, H, W)``.
+        horizon: Number of frames to forecast.
+
+    Returns:
+        ``(B, horizon, C, H, W)``, a view.
+    """
+    return context[:, -1:].expand(-1, horizon, -1, -1, -1)
+
+
 class ForecastTask(Task):
     """Trains a predictor to forecast the frames after a context, and tells how well it does.
 
@@ -155,8 +168,8 @@ class ForecastTask(Task):
     def test_step(self, frames: Tensor, batch_idx: int) -> Tensor:
         prediction = self._forecast(frames)
         self._score(MODEL, prediction, frames)
-        last = frames[:, self.context_length - 1 : self.context_length]
-        self._score(COPY, last.expand_as(prediction), frames)
+        known = frames[:, : self.context_length]
+        self._score(COPY, copy_last_frame(known, prediction.shape[1]), frames)
         return prediction
 
     def on_test_epoch_end(self) -> None:
