@@ -368,7 +368,7 @@ def test_help_is_short_and_quick():
     for arguments in (
         [],
         ["--help"],
-        *([c, "--help"] for c in ("fit", "test", "predict", "import")),
+        *([c, "--help"] for c in ("fit", "test", "predict", "evaluate", "import")),
     ):
         status, out, _ = vidpred(*arguments)
         assert status == 0

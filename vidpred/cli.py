@@ -99,6 +99,27 @@ strides, depth) is yours to know.
   vidpred import stau.pth --model stau --model.norm layer --model.size '[64,64]' --out DIR
   vidpred import RUN/checkpoints/last.ckpt --out DIR"""
 
+EVALUATE_HELP = """\
+usage: vidpred evaluate --data FILE.h5 --out DIR [--ckpt MODEL ...] [--SETTING VALUE ...]
+
+Score models on a test set, and the copy of the last frame with them. In DIR: report.html, a page
+that holds all its pictures and opens offline, standard.csv, paper.csv and evaluation.json, the
+curves over the predicted frames, and the clips predicted best, worst and in the middle.
+
+  --ckpt MODEL [MODEL ...]   checkpoints of runs, or folders of vidpred import
+  --data FILE.h5             file of vidpred data prepare; or any data set of vidpred test, such as
+                             --data vidpred.data.MovingMNISTData --data.root DIR
+  --data.SETTING VALUE       batch_size, num_workers, test_length and whatever --data.help
+                             vidpred.data.MovingMNISTData lists
+  --context N                frames of each clip that the models see (10)
+  --horizon N                frames that they predict after them (10)
+  --lpips NET                measure LPIPS with alex, vgg or squeeze, whose weights you have
+  --i3d FILE.pt              measure FVD with a TorchScript of I3D, of 9 predicted frames or more
+  --published NAME           show what the papers publish on moving_mnist, caltech, ... beside it
+  --device NAME              cpu or cuda; without it cuda where there is such a device
+
+  vidpred evaluate --ckpt stau.ckpt mau.ckpt --data caltech.h5 --published caltech --out DIR"""
+
 _COMMANDS = ("fit", "validate", "test", "predict")
 
 
@@ -134,6 +155,8 @@ def main(args: Sequence[str] | None = None) -> int:
             from vidpred import detection
 
             detection.main(arguments[1:])
+        elif command == "evaluate" and {"-h", "--help"} & set(arguments):
+            print(EVALUATE_HELP)
         elif command == "evaluate":
             from vidpred import evaluator
 

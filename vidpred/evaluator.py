@@ -47,7 +47,7 @@ def main(args: Sequence[str]) -> None:
     )
     parser.add_subclass_arguments(VideoData, "data", required=True)
     parser.add_function_arguments(_run, skip={"data", "models", "command"})
-    config = parser.parse_args(list(args))
+    config = parser.parse_args(list(_expanded(args)))
     chosen = parser.instantiate(config)
     options = {name: value for name, value in chosen.items() if name not in ("ckpt", "data")}
     command = shlex.join(["vidpred", "evaluate", *args])
@@ -109,14 +109,30 @@ def _run(
     print(f"report: {page}")
 
 
+def _expanded(args: Sequence[str]) -> Iterator[str]:
+    """The arguments, with ``--data FILE.h5`` written out."""
+    previous = ""
+    for argument in args:
+        if previous == "--data" and Path(argument).suffix in (".h5", ".hdf5"):
+            yield from ("vidpred.data.ClipsData", "--data.path", argument)
+        else:
+            yield argument
+        previous = argument
+
+
 def _named(paths: Sequence[str]) -> dict[str, str]:
     """Names for models: their paths without what all of them begin and end with."""
     parts = [Path(path).parts for path in paths]
     if len(set(parts)) < len(parts):
         raise ValueError(f"a model is given twice: {' '.join(paths)}")
-    while len(parts) > 1 and len({path[0] for path in parts}) == 1:
+
+    def alike(end: int) -> bool:
+        several = len(parts) > 1 and min(map(len, parts)) > 1
+        return several and len({path[end] for path in parts}) == 1
+
+    while alike(0):
         parts = [path[1:] for path in parts]
-    while len(parts) > 1 and len({path[-1] for path in parts}) == 1:
+    while alike(-1):
         parts = [path[:-1] for path in parts]
     return {"/".join(part): path for part, path in zip(parts, paths, strict=True)}
 

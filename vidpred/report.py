@@ -94,7 +94,7 @@ def write(
         *_scores(evaluation, "paper"),
         *(_published(evaluation, table) for table in published),
         "<h2>Cost</h2>",
-        f"<p>Of the forecast of one clip, {span}; the memory is what it takes beside the weights.</p>",
+        f"<p>Of the forecast of one clip, {span}. Memory is what it takes beside the weights.</p>",
         _costs(evaluation.results),
         "<h2>Clips</h2>",
         f"<p>Those that {escape(next(iter(curves)))} predicts best, worst and in the middle, by "
@@ -258,9 +258,9 @@ def _costs(models: Mapping[str, Result]) -> str:
         [
             escape(name),
             f"{1000 * cost.seconds:,.1f}",
-            "–" if cost.memory is None else f"{cost.memory:.2f}",
+            "–" if cost.memory is None else f"{1000 * cost.memory:,.0f}",
             f"{cost.weights / 1e6:,.2f}",
         ]
         for name, cost in ((name, result.cost) for name, result in models.items())
     ]
-    return _table(["", "time, ms", "memory, GB", "weights, M"], rows)
+    return _table(["", "time, ms", "memory, MB", "weights, M"], rows)
