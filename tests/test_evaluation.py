@@ -319,7 +319,7 @@ def test_a_score_of_whole_sequences_is_in_the_tables_alone(tmp_path: Path) -> No
 def test_names_are_what_tells_paths_apart() -> None:
     runs = ["runs/stau/version_0/last.ckpt", "runs/mau/version_0/last.ckpt"]
     assert _named(runs) == dict(zip(["stau", "mau"], runs, strict=True))
-    assert _named(["stau.ckpt"]) == {"stau.ckpt": "stau.ckpt"}
+    assert _named(["runs/stau.ckpt"]) == {"stau.ckpt": "runs/stau.ckpt"}
     assert _named(["a/b", "a/b/c"]) == {"b": "a/b", "b/c": "a/b/c"}
     assert _named([]) == {}
     with pytest.raises(ValueError, match="a model is given twice"):
@@ -365,11 +365,22 @@ def test_command_writes_the_page_tables_and_pictures(
                 expected = score["mean"] if mean else score["per_step"][int(row["step"]) - 1]
                 assert float(row[name]) == expected
     page = Page(out / "report.html")
-    assert page.all("h1")[0].text == "Evaluation on moving_mnist"
+    assert page.all("h1")[0].text == "Evaluation of stau, mau, copy last frame"
     summaries = ["".join(summary.itertext()) for summary in page.all("summary")]
     for table in published("moving_mnist"):
         assert any(summary.startswith(table.source) for summary in summaries)
     assert (out / "clips" / "worst-mau.gif").is_file()
+
+
+def test_example_runs(folders: list[str], tmp_path: Path) -> None:
+    example = Path(__file__).parents[1] / "examples" / "evaluation" / "moving_mnist.yaml"
+    out = tmp_path / "out"
+    settings = ["--data.test_size", "2", "--ckpt", folders[0], "--out", str(out)]
+    assert cli.main(["evaluate", "--config", str(example), *settings]) == 0
+    content = json.loads((out / "evaluation.json").read_text())
+    assert list(content["models"]) == ["stau", "copy last frame"]
+    assert (content["context"], content["horizon"], content["clips"]) == (10, 10, 2)
+    assert "Table 3" in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_command_measures_lpips_and_fvd(

@@ -117,6 +117,7 @@ curves over the predicted frames, and the clips predicted best, worst and in the
   --i3d FILE.pt              measure FVD with a TorchScript of I3D, of 9 predicted frames or more
   --published NAME           show what the papers publish on moving_mnist, caltech, ... beside it
   --device NAME              cpu or cuda; without it cuda where there is such a device
+  --config FILE              YAML with any of these settings; the command line overrules it
 
   vidpred evaluate --ckpt stau.ckpt mau.ckpt --data caltech.h5 --published caltech --out DIR"""
 

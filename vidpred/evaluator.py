@@ -38,6 +38,7 @@ def main(args: Sequence[str]) -> None:
         FloatingPointError: A model predicts values that are not finite.
     """
     parser = ArgumentParser(prog="vidpred evaluate", exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="YAML file with any of these settings")
     parser.add_argument(
         "--ckpt",
         nargs="+",
@@ -49,7 +50,9 @@ def main(args: Sequence[str]) -> None:
     parser.add_function_arguments(_run, skip={"data", "models", "command"})
     config = parser.parse_args(list(_expanded(args)))
     chosen = parser.instantiate(config)
-    options = {name: value for name, value in chosen.items() if name not in ("ckpt", "data")}
+    options = {
+        name: value for name, value in chosen.items() if name not in ("config", "ckpt", "data")
+    }
     command = shlex.join(["vidpred", "evaluate", *args])
     _run(data=chosen.data, models=_named(chosen.ckpt), command=command, **options)
 
@@ -104,8 +107,8 @@ def _run(
         print(f"{protocol}\n{tables.text_table('model', list(found.results), means)}\n")
     with replacing(folder / "evaluation.json") as temporary:
         temporary.write_text(json.dumps(_content(found, facts), indent=2) + "\n", encoding="utf-8")
-    name = type(data).__name__
-    page, *_ = report.write(found, folder, f"Evaluation on {published or name}", beside, facts)
+    title = f"Evaluation of {', '.join(found.results)}"
+    page, *_ = report.write(found, folder, title, beside, facts)
     print(f"report: {page}")
 
 
@@ -127,14 +130,13 @@ def _named(paths: Sequence[str]) -> dict[str, str]:
         raise ValueError(f"a model is given twice: {' '.join(paths)}")
 
     def alike(end: int) -> bool:
-        several = len(parts) > 1 and min(map(len, parts)) > 1
-        return several and len({path[end] for path in parts}) == 1
+        return min(map(len, parts)) > 1 and len({path[end] for path in parts}) == 1
 
-    while alike(0):
+    while parts and alike(0):
         parts = [path[1:] for path in parts]
-    while alike(-1):
+    while parts and alike(-1):
         parts = [path[:-1] for path in parts]
-    return {"/".join(part): path for part, path in zip(parts, paths, strict=True)}
+    return {str(Path(*part)): path for part, path in zip(parts, paths, strict=True)}
 
 
 def _in_turn(models: Mapping[str, Predictor]) -> Iterator[tuple[str, Forecaster]]:
