@@ -28,8 +28,9 @@ LEVELS = {
     "models": 2,
     **dict.fromkeys(["reference", "weights"], 3),
     **dict.fromkeys(["detectors", "tasks"], 4),
-    **dict.fromkeys(["cli", "commands", "demo", "detection", "evaluation", "evaluator"], 5),
-    **dict.fromkeys(["__main__", "importer", "inspector", "report", "streaming"], 5),
+    **dict.fromkeys(["cli", "commands", "data_command", "demo", "detection"], 5),
+    **dict.fromkeys(["evaluation", "evaluator", "importer", "inspector", "report"], 5),
+    **dict.fromkeys(["__main__", "streaming"], 5),
 }
 # Slow to import or, for torchvision, unusable next to a CPU-only build of torch.
 HEAVY = {

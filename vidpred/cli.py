@@ -21,6 +21,7 @@ commands:
   predict   save its predictions of the test set, or make a film of those of a video
   import    make a model folder of a checkpoint: a run's, the authors', OpenSTL's
   evaluate  score models on a test set, beside published results: a report to open in a browser
+  data      make one file of a data set or of your own videos, check it, show what is in it
   inspect   draw the gates, the attention and the states within a model that predicts a video
   detect    compare what a detector finds on a video and on the predictions of it
   demo      train a small model for two minutes and look at its predictions
@@ -162,6 +163,10 @@ def main(args: Sequence[str] | None = None) -> int:
             from vidpred import evaluator
 
             evaluator.main(arguments[1:])
+        elif command == "data":
+            from vidpred import data_command
+
+            data_command.main(arguments[1:])
         elif command == "inspect":
             from vidpred import inspector
 
@@ -185,7 +190,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
             VidpredCLI(args=None if args is None else arguments)
         else:
-            commands = ", ".join([*_COMMANDS, "evaluate", "import", "inspect", "detect"])
+            commands = ", ".join([*_COMMANDS, "data", "evaluate", "import", "inspect", "detect"])
             raise ValueError(f"no command {command!r}; expected {commands} or demo")
     except KeyboardInterrupt:
         return 130

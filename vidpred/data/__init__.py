@@ -1,25 +1,32 @@
 """Data sets, loaders that resume exactly, Lightning data modules, and video files."""
 
+from vidpred.data.checks import check
+from vidpred.data.clips import ClipsFile, StoredClip
 from vidpred.data.datamodule import MovingMNISTData, VideoData
 from vidpred.data.digits import load_digits
 from vidpred.data.loader import EvaluationLoader, ResumableLoader
 from vidpred.data.moving_mnist import FixedMovingMNIST, MovingMNIST
+from vidpred.data.preparation import prepare
 from vidpred.data.video import Frame, Video
 from vidpred.data.video_files import VideoFilesData
 from vidpred.data.video_writer import write_video
 from vidpred.data.windows import VideoWindows
 
 __all__ = [
+    "ClipsFile",
     "EvaluationLoader",
     "FixedMovingMNIST",
     "Frame",
     "MovingMNIST",
     "MovingMNISTData",
     "ResumableLoader",
+    "StoredClip",
     "Video",
     "VideoData",
     "VideoFilesData",
     "VideoWindows",
+    "check",
     "load_digits",
+    "prepare",
     "write_video",
 ]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from av import Packet, VideoFrame, VideoStream
     from av.container import InputContainer
 
+SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
+
 _SLACK = 2  # frames by which a file may be shorter than it states
 _GIF_TRAILER = b";"
 

@@ -10,10 +10,8 @@ from torch import Tensor
 
 from vidpred.data.crop import crop_and_resize
 from vidpred.data.datamodule import VideoData
-from vidpred.data.video import Video
-from vidpred.data.windows import VideoWindows, split_by_time
-
-_SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
+from vidpred.data.video import SUFFIXES, Video
+from vidpred.data.windows import VideoWindows, check_fractions, split_by_time
 
 
 class VideoFilesData(VideoData):
@@ -101,11 +99,7 @@ class VideoFilesData(VideoData):
             raise ValueError(f"size is (height, width), got {size}")
         if size is not None and min(size) < 1:
             raise ValueError(f"size is at least 1 pixel high and wide, got {tuple(size)}")
-        if min(val_fraction, test_fraction) < 0 or val_fraction + test_fraction >= 1:
-            raise ValueError(
-                "val_fraction and test_fraction are shares of the frames that leave some to train "
-                f"on, got {val_fraction} and {test_fraction}"
-            )
+        check_fractions(val_fraction, test_fraction)
         VideoWindows([], length, stride)  # refuses what is out of range before it decodes anything
         VideoWindows([], self.test_length)
 
@@ -177,9 +171,9 @@ def find_videos(files: str | Path | Sequence[str | Path]) -> list[Path]:
         if path.is_file():
             found.append(path)
             continue
-        inside = sorted(x for x in path.iterdir() if x.suffix.lower() in _SUFFIXES)
+        inside = sorted(x for x in path.iterdir() if x.suffix.lower() in SUFFIXES)
         if not inside:
-            raise ValueError(f"no video in {path}: expected files named {' '.join(_SUFFIXES)}")
+            raise ValueError(f"no video in {path}: expected files named {' '.join(SUFFIXES)}")
         found += inside
     if not found:
         raise ValueError("files is an empty list: name at least one video file or folder")

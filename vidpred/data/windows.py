@@ -3,13 +3,15 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
+from typing import TypeVar
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
+_Frames = TypeVar("_Frames", Tensor, range)
 
-class VideoWindows(Dataset[Any]):
+
+class VideoWindows(Dataset[Tensor]):
     """All windows of `length` frames in a row of some clips, every `stride` frames one.
 
     A window is a view of its clip: nothing is copied until a loader makes a batch. Worker processes
@@ -19,7 +21,6 @@ class VideoWindows(Dataset[Any]):
         clips: `(T, C, H, W)` each, of one shape but for T.
         length: Frames in a window, at least 1.
         stride: Frames from the start of a window to that of the next, at least 1.
-        labels: One for each clip; items are then pairs of a window and the label of its clip.
 
     Raises:
         ValueError: `length` or `stride` is out of range.
@@ -31,42 +32,34 @@ class VideoWindows(Dataset[Any]):
         [[0, 1, 2], [2, 3, 4]]
     """
 
-    def __init__(
-        self,
-        clips: Sequence[Tensor],
-        length: int,
-        stride: int = 1,
-        labels: Sequence[int] | None = None,
-    ) -> None:
+    def __init__(self, clips: Sequence[Tensor], length: int, stride: int = 1) -> None:
         for name, value in (("length", length), ("stride", stride)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1 frame, got {value}")
         self.clips = clips
         self.length = length
         self.stride = stride
-        self.labels = labels
         counts = (max(0, (len(clip) - length) // stride + 1) for clip in clips)
         self._stops = list(accumulate(counts))  # windows up to each clip's last
 
     def __len__(self) -> int:
         return self._stops[-1] if self._stops else 0
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> Tensor:
         if not 0 <= index < len(self):
             raise IndexError(f"window {index} of {len(self)}: count from 0")
         clip = bisect_right(self._stops, index)
         first = (index - (self._stops[clip - 1] if clip else 0)) * self.stride
-        window = self.clips[clip][first : first + self.length]
-        return window if self.labels is None else (window, self.labels[clip])
+        return self.clips[clip][first : first + self.length]
 
 
 def split_by_time(
-    clip: Tensor, val_fraction: float, test_fraction: float
-) -> tuple[Tensor, Tensor, Tensor]:
+    clip: _Frames, val_fraction: float, test_fraction: float
+) -> tuple[_Frames, _Frames, _Frames]:
     """Cut a clip into a first part to train on, a middle one to validate and a last one to test.
 
     Args:
-        clip: `(T, ...)`.
+        clip: `(T, ...)`, or anything else with a length that a slice can be taken of.
         val_fraction: Share of the frames in the middle part, rounded to whole frames.
         test_fraction: Share of the frames in the last part.
 
@@ -81,3 +74,16 @@ def split_by_time(
     val, test = (round(len(clip) * fraction) for fraction in (val_fraction, test_fraction))
     train = max(0, len(clip) - val - test)
     return clip[:train], clip[train : train + val], clip[train + val :]
+
+
+def check_fractions(val_fraction: float, test_fraction: float) -> None:
+    """Refuse shares that are out of range, or leave nothing to train on.
+
+    Raises:
+        ValueError: As said.
+    """
+    if min(val_fraction, test_fraction) < 0 or val_fraction + test_fraction >= 1:
+        raise ValueError(
+            "val_fraction and test_fraction are shares of the frames that leave some to train "
+            f"on, got {val_fraction} and {test_fraction}"
+        )

@@ -2,6 +2,7 @@
 
 from vidpred.data.sources.base import Clip, Source, Split
 from vidpred.data.sources.caltech import caltech
+from vidpred.data.sources.files import frame_folders, videos
 from vidpred.data.sources.human36m import human36m
 from vidpred.data.sources.kitti import kitti
 from vidpred.data.sources.sjtu4k import sjtu4k
@@ -15,6 +16,7 @@ __all__ = [
     "Source",
     "Split",
     "caltech",
+    "frame_folders",
     "human36m",
     "kitti",
     "sjtu4k",
@@ -22,4 +24,5 @@ __all__ = [
     "town_centre",
     "ucf101",
     "ucf_sports",
+    "videos",
 ]

@@ -1,0 +1,178 @@
+"""Your own clips: a folder of videos, or of folders of frames."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidpred.data.sources.base import Source
+from vidpred.data.sources.splits import Recording, divide
+from vidpred.data.video import SUFFIXES, Video
+
+_PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+def videos(
+    source: Path,
+    size: tuple[int, int] | None = None,
+    length: int = 20,
+    fps: float | None = None,
+    channels: Literal[1, 3] = 3,
+    classes: Literal["folder", "file"] | None = None,
+    split_by: Literal["clip", "time"] = "clip",
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+) -> Source:
+    """Video files of a folder, and of the folders in it, in the natural order of their names.
+
+    Args:
+        source: A folder, or one file.
+        size: Height and width that frames are cut to, at their centre, and scaled to. Left out:
+            frames as they are, of one size in all files.
+        length: Frames in a sample.
+        fps: Frames a second to resample to, by leaving out; of slower videos frames come twice.
+            Left out: all frames.
+        channels: 3 for RGB, 1 for grey.
+        classes: What names a clip's class: the "folder" that it lies in, or the "file" itself.
+            Left out: clips without labels.
+        split_by: "clip" gives whole videos to train, val and test; "time" the first part of each
+            to train, the last to test.
+        val_fraction: Share of the videos, or of each, to validate on.
+        test_fraction: Share of them to test on.
+        seed: Any integer; sets which videos go where.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: It holds no video, one is damaged, or an argument is out of range.
+    """
+    paths = [source] if source.is_file() else _below(source, SUFFIXES, "video")
+    root = source.parent if source.is_file() else source
+    names, labels = _classes(paths, classes)
+    recordings = []
+    for path, label in zip(paths, labels, strict=True):
+        count = Video(path, channels, fps).length if split_by == "time" else None
+        frames = partial(_decode, path, channels, fps)
+        name = path.relative_to(root).as_posix()
+        recordings.append(Recording(name, [path], frames, count, label))
+    clips = divide(recordings, split_by, val_fraction, test_fraction, seed)
+    rate = "all frames" if fps is None else f"{fps:g} frames a second"
+    protocol = f"{_protocol(size, split_by, val_fraction, test_fraction, seed)}; {rate}."
+    return Source(clips, length, size, names, protocol)
+
+
+def frame_folders(
+    source: Path,
+    size: tuple[int, int] | None = None,
+    length: int = 20,
+    every: int = 1,
+    channels: Literal[1, 3] = 3,
+    classes: Literal["folder"] | None = None,
+    split_by: Literal["clip", "time"] = "clip",
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+) -> Source:
+    """Folders that hold the frames of a clip each, in the natural order: 2.png before 10.png.
+
+    Args:
+        source: A folder; every folder in it, at any depth, that holds pictures is a clip.
+        size: As for :func:`videos`, as are those that are not here.
+        length: Frames in a sample.
+        every: Take one frame of as many; 3 makes 10 frames a second of 30.
+        channels: 3 for RGB, 1 for grey.
+        classes: "folder": a clip's class is the name of the folder that its folder lies in. Left
+            out: clips without labels.
+        split_by: "clip" gives whole folders to train, val and test; "time" the first part of each
+            to train, the last to test.
+        val_fraction: Share of the clips, or of each, to validate on.
+        test_fraction: Share of them to test on.
+        seed: Any integer; sets which clips go where.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        ValueError: It holds no pictures, or an argument is out of range.
+    """
+    if every < 1:
+        raise ValueError(f"every must be at least 1 frame, got {every}")
+    folders: dict[Path, list[Path]] = {}
+    for path in _below(source, _PICTURES, "picture"):
+        folders.setdefault(path.parent, []).append(path)
+    names, labels = _classes([*folders], classes)
+    recordings = []
+    for (folder, pictures), label in zip(folders.items(), labels, strict=True):
+        taken = pictures[::every]
+        name = folder.relative_to(source).as_posix()
+        frames = partial(_open, taken, channels)
+        recordings.append(Recording(name, taken, frames, len(taken), label))
+    clips = divide(recordings, split_by, val_fraction, test_fraction, seed)
+    rate = "all frames" if every == 1 else f"one frame of {every}"
+    protocol = f"{_protocol(size, split_by, val_fraction, test_fraction, seed)}; {rate}."
+    return Source(clips, length, size, names, protocol)
+
+
+def _decode(
+    path: Path, channels: Literal[1, 3], fps: float | None, first: int, stop: int | None
+) -> Iterator[Tensor]:
+    return (frame.image for frame in islice(Video(path, channels, fps), first, stop))
+
+
+def _open(
+    pictures: Sequence[Path], channels: Literal[1, 3], first: int, stop: int | None
+) -> Iterator[Tensor]:
+    from PIL import Image
+
+    for path in pictures[first:stop]:
+        try:
+            with Image.open(path) as picture:
+                pixels = np.array(picture.convert("RGB" if channels == 3 else "L"))
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise ValueError(f"{path} is no picture, or is damaged: {error}") from error
+        yield torch.from_numpy(pixels).view(*pixels.shape[:2], channels).permute(2, 0, 1)
+
+
+def _below(folder: Path, suffixes: Sequence[str], kind: str) -> list[Path]:
+    """The files of a kind in a folder and in those below, in natural order."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}")
+    found = [
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
+    ]
+    if not found:
+        raise ValueError(f"no {kind} in {folder}: expected files named {' '.join(suffixes)}")
+    return sorted(found, key=_natural)
+
+
+def _natural(path: Path) -> list[list[tuple[int, int, str]]]:
+    """Sorts numbers within names by their value, folder by folder."""
+    pieces = ([x for x in re.split(r"(\d+)", part) if x] for part in path.parts)
+    return [[(0, int(x), x) if x.isdecimal() else (1, 0, x) for x in part] for part in pieces]
+
+
+def _classes(
+    paths: Sequence[Path], by: Literal["folder", "file"] | None
+) -> tuple[list[str], list[int | None]]:
+    """Names of the classes, and the label of every path."""
+    if by is None:
+        return [], [None] * len(paths)
+    names = [path.parent.name if by == "folder" else path.stem for path in paths]
+    classes = sorted({*names})
+    return classes, [classes.index(name) for name in names]
+
+
+def _protocol(
+    size: tuple[int, int] | None, by: str, val_fraction: float, test_fraction: float, seed: int
+) -> str:
+    cut = f"Centre crop, scaled to {size[0]}x{size[1]}" if size else "Frames as they are"
+    seeded = f", seed {seed}" if by == "clip" else ""
+    return f"{cut}; split by {by}: {val_fraction:g} val, {test_fraction:g} test{seeded}"
