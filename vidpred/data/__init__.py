@@ -1,6 +1,7 @@
 """Data sets, loaders that resume exactly, Lightning data modules, and video files."""
 
 from vidpred.data.checks import check
+from vidpred.data.clip_data import ClipsData
 from vidpred.data.clips import ClipsFile, StoredClip
 from vidpred.data.datamodule import MovingMNISTData, VideoData
 from vidpred.data.digits import load_digits
@@ -13,6 +14,7 @@ from vidpred.data.video_writer import write_video
 from vidpred.data.windows import VideoWindows
 
 __all__ = [
+    "ClipsData",
     "ClipsFile",
     "EvaluationLoader",
     "FixedMovingMNIST",

@@ -11,10 +11,7 @@ from torch.utils.data import Dataset
 
 from vidpred.data.digits import DigitSplit, load_digits
 from vidpred.data.loader import EvaluationLoader, ResumableLoader
-from vidpred.data.moving_mnist import FixedMovingMNIST, MovingMNIST, canvas_size
-
-# Validation and test sequences are the same in every run, whatever its seed.
-_TRAIN_STREAM, _VAL_STREAM, _TEST_STREAM = range(3)
+from vidpred.data.moving_mnist import STREAMS, FixedMovingMNIST, MovingMNIST, canvas_size
 
 
 class VideoData(LightningDataModule):
@@ -168,17 +165,18 @@ class MovingMNISTData(VideoData):
 
     def setup(self, stage: str | None = None) -> None:
         if stage in ("fit", None):
-            self.train_set = self._generate("train", sys.maxsize, self.seed, _TRAIN_STREAM)
+            self.train_set = self._generate("train", sys.maxsize, self.seed)
         if stage in ("fit", "validate", None):
-            self.val_set = self._generate("val", self.val_size, 0, _VAL_STREAM)
+            self.val_set = self._generate("val", self.val_size, 0)
         if stage in ("test", "predict", None):
             if self.test_sequences is None:
-                self.test_set = self._generate("test", self.test_size, 0, _TEST_STREAM)
+                self.test_set = self._generate("test", self.test_size, 0)
             else:
                 self.test_set = FixedMovingMNIST(self.test_sequences)
 
-    def _generate(self, split: DigitSplit, sequences: int, seed: int, stream: int) -> MovingMNIST:
+    def _generate(self, split: DigitSplit, sequences: int, seed: int) -> MovingMNIST:
         images = load_digits(self.root, split)
+        stream = STREAMS[split]
         return MovingMNIST(
             images, self.length, self.digits, self.canvas, sequences, seed=seed, stream=stream
         )

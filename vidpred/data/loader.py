@@ -29,7 +29,7 @@ class ResumableLoader:
 
     Args:
         dataset: Map-style data set. If it has `__getitems__(indices)`, that may return the batch
-            as one tensor; a list of samples is collated.
+            as it is to be; a list of samples is collated.
         batch_size: Samples in a batch of one process, at least 1.
         epoch_size: Samples in an epoch, over all processes. `None`: as many as the data set has.
         shuffle: Each pass in a random order; `False`: in the order of the indices.
@@ -100,12 +100,7 @@ class ResumableLoader:
         self._handed_out = state_dict["batches"]
 
     def _done(self) -> int:
-        if self.trainer is None:
-            return self._handed_out
-        # Of Lightning's counts this one excludes a batch that was fetched but failed in training,
-        # and is restored from every checkpoint; `load_state_dict` is not called at an epoch's end.
-        counts = self.trainer.fit_loop.epoch_loop.batch_progress.total
-        return counts.processed  # pyright: ignore[reportAttributeAccessIssue] -- declared as its base
+        return self._handed_out if self.trainer is None else batches_done(self.trainer)
 
     def _batch(self, number: int) -> list[int]:
         """Indices of the samples of one batch of this process."""
@@ -169,6 +164,16 @@ class EvaluationLoader:
         return iter(_fetch(self.dataset, self._batches, self.num_workers))
 
 
+def batches_done(trainer: Trainer) -> int:
+    """The number of training batches done, in this process, since the very start of the training.
+
+    Of Lightning's counts this one excludes a batch that was fetched but failed in training, and is
+    restored from every checkpoint; `load_state_dict` is not called at an epoch's end.
+    """
+    counts = trainer.fit_loop.epoch_loop.batch_progress.total
+    return counts.processed  # pyright: ignore[reportAttributeAccessIssue] -- declared as its base
+
+
 def _fetch(
     dataset: Dataset[Any], batches: Iterable[Sequence[int]], num_workers: int
 ) -> DataLoader[Any]:
@@ -193,7 +198,8 @@ def _collate(batch: Any) -> Any:
         raise ValueError(
             f"clips of a batch differ in shape: {sorted(shapes)}; cut them to one length and size"
         )
-    return default_collate(batch)
+    batch = default_collate(batch)
+    return tuple(batch) if isinstance(batch, list) else batch  # pairs stay pairs
 
 
 def _place(trainer: Trainer | None) -> tuple[int, int]:

@@ -11,6 +11,9 @@ from torch.utils.data import Dataset
 
 from vidpred.random import uniform
 
+# Validation and test sequences are the same in every run, whatever its seed.
+STREAMS = {"train": 0, "val": 1, "test": 2}
+
 _STEP = 0.1  # way covered in a step, as a share of the free span
 _AHEAD = 1024  # sequences planned at once: more would leave the cache
 

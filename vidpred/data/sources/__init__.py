@@ -1,5 +1,6 @@
 """Data sets in the layouts that they are downloaded in, each a function that gives its clips."""
 
+from vidpred.data.sources.arrays import array, moving_mnist
 from vidpred.data.sources.base import Clip, Source, Split
 from vidpred.data.sources.caltech import caltech
 from vidpred.data.sources.files import frame_folders, videos
@@ -15,10 +16,12 @@ __all__ = [
     "Clip",
     "Source",
     "Split",
+    "array",
     "caltech",
     "frame_folders",
     "human36m",
     "kitti",
+    "moving_mnist",
     "sjtu4k",
     "something_something",
     "town_centre",
