@@ -1,9 +1,18 @@
 """One file per data set: what is stored is what was decoded, whatever happened in between."""
 
 import hashlib
+import json
+import multiprocessing
+import pickle
+import resource
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -11,11 +20,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from vidpred.data import ClipsFile, check, prepare
+from vidpred.data import ClipsFile, VideoWindows, check, prepare
+from vidpred.data.hdf5 import dataset
 from vidpred.data.sources import Clip, Source
 
 LENGTH, SHAPE = 4, (3, 6, 8)
+COLUMNS = ("name", "split", "start", "frames", "label", "sha256")
 SPLITS = ("train", "train", "val", "test")
 COUNTS = (9, 4, 6, 11)  # frames of the clips: whole pieces and broken ones
 
@@ -83,3 +95,320 @@ def test_the_layout_is_as_documented(source: Source, tmp_path: Path):
         for start, count in zip(file["clips/start"], COUNTS, strict=True):
             stop = -(-(start + count) // LENGTH) * LENGTH
             assert not file["frames"][start + count : stop].any()
+
+
+def test_frames_are_cut_and_scaled(source: Source, tmp_path: Path):
+    path = prepare(replace(source, size=(3, 3)), tmp_path / "a.h5")
+    centre = torch.from_numpy(truth(0))[..., 1:7].float()  # 6x8 loses a column at each side
+    expected = torch.nn.functional.interpolate(centre, (3, 3), mode="bilinear", antialias=True)
+    assert (clips(path)[0] - expected).abs().max() <= 1
+
+
+def test_in_several_processes_the_file_is_the_same(source: Source, tmp_path: Path):
+    one = prepare(source, tmp_path / "one.h5")
+    two = prepare(source, tmp_path / "two.h5", workers=2)
+    contents: list[dict[str, Any]] = [{}, {}]
+    for path, content in zip((one, two), contents, strict=True):
+        with h5py.File(path) as file:
+            content.update({name: str(value) for name, value in file.attrs.items()})
+            for name in ("frames", "classes", *map("clips/{}".format, COLUMNS), "files/sha256"):
+                content[name] = dataset(file, name)[()].tolist()
+    assert contents[0] == contents[1]
+
+
+def hang(path: Path) -> Iterator[Tensor]:
+    yield from list(decode(path))[:3]
+    (path.parent / "hangs").touch()
+    time.sleep(600)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_killed_preparation_goes_on(source: Source, tmp_path: Path, workers: int):
+    *first, third, last = source.clips
+    stuck = replace(source, clips=[*first, replace(third, frames=partial(hang, third.files[0]))])
+    out = tmp_path / "a.h5"
+    spawn = multiprocessing.get_context("spawn")
+    process = spawn.Process(target=prepare, args=(stuck, out, {}, workers))
+    process.start()
+    try:
+        while not (tmp_path / "raw" / "hangs").exists():
+            assert process.is_alive()
+            time.sleep(0.01)
+        while len([*out.with_name("a.h5.parts").glob("*.h5")]) < 2:  # a worker may still be at it
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.join()
+    assert not out.exists()
+    for clip in first:  # what is kept is not decoded again
+        clip.files[0].unlink()
+    assert prepare(source, out, {}) == out
+    assert_stored(out)
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["a.h5", "raw"]
+    assert last.name == "clip/3"
+
+
+def interrupted(source: Source, out: Path, settings: dict[str, Any]) -> Path:
+    """Stop at the last clip; return the folder of those that are kept."""
+    *clips, last = source.clips
+    broken = replace(last, frames=partial(decode, out.with_name("none.npy")))
+    with pytest.raises(ValueError, match=r"none\.npy"):
+        prepare(replace(source, clips=[*clips, broken]), out, settings)
+    assert not out.exists()
+    return out.with_name(f"{out.name}.parts")
+
+
+def test_a_kept_clip_that_was_damaged_is_done_again(source: Source, tmp_path: Path):
+    out = tmp_path / "a.h5"
+    kept = sorted(interrupted(source, out, {}).glob("*.h5"), key=lambda x: x.stat().st_size)
+    assert len(kept) == 3
+    damaged = bytearray(kept[0].read_bytes())
+    row = truth(1)[1, 0, 2].tobytes()
+    damaged[damaged.index(row)] ^= 1
+    kept[0].write_bytes(damaged)
+    kept[1].write_bytes(kept[1].read_bytes()[:-10])
+    assert_stored(prepare(source, out, {}))
+
+
+def test_other_settings_are_refused(source: Source, tmp_path: Path):
+    out = tmp_path / "a.h5"
+    parts = interrupted(source, out, {"fps": 10})
+    with pytest.raises(ValueError, match=r"parts keeps clips .* with another fps, 10 instead"):
+        prepare(source, out, {"fps": 25})
+    with pytest.raises(ValueError, match="with another size, None instead of"):
+        prepare(replace(source, size=(3, 3)), out, {"fps": 10})
+    assert parts.exists()
+    assert_stored(prepare(source, out, {"fps": 10}))
+
+
+def test_settings_of_an_attempt_without_a_clip_bind_nobody(source: Source, tmp_path: Path):
+    broken = replace(source.clips[0], frames=partial(decode, tmp_path / "none.npy"))
+    with pytest.raises(ValueError, match=r"none\.npy"):
+        prepare(replace(source, clips=[broken]), tmp_path / "a.h5", {"fps": 10})
+    assert_stored(prepare(source, tmp_path / "a.h5", {"fps": 25}))
+
+
+def test_one_damaged_clip_does_not_keep_the_others_from_it(source: Source, tmp_path: Path):
+    for clip in source.clips[:2]:
+        clip.files[0].write_bytes(clip.files[0].read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"raw/0\.npy.*; and 1 other clips; .* kept in .*parts$"):
+        prepare(source, tmp_path / "a.h5")
+    assert len([*(tmp_path / "a.h5.parts").glob("*.h5")]) == 2
+
+
+@pytest.mark.parametrize(("limit", "where"), [(1000, r"parts/\w{32}\.h5"), (8000, r"parts/a\.h5")])
+def test_a_full_disk(source: Source, tmp_path: Path, limit: int, where: str):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(OSError, match=f"{where} could not be written: File too large; the"):
+            prepare(source, tmp_path / "a.h5")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / "a.h5").exists()
+    assert not [*(tmp_path / "a.h5.parts").glob(".*")]
+    assert_stored(prepare(source, tmp_path / "a.h5"))
+
+
+def test_a_full_disk_ends_the_command_in_one_line(tmp_path: Path):
+    np.save(tmp_path / "a.npy", np.zeros((4, 5, 64, 64), np.uint8))
+    code = (
+        "import resource, sys; from vidpred import cli;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000));"
+        "sys.exit(cli.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "data", "prepare", "array", "--source", "a.npy"]
+    command += ["--out", "a.h5", "--workers", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 2  # HDF5 alone would crash
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("vidpred")]
+    assert line.startswith("vidpred: error: a.h5.parts/")
+    assert "could not be written: File too large" in line
+
+
+BAD_SOURCES = {
+    "no clips": ({"clips": []}, "the source has no clips"),
+    "same names": ({"clips": "twice"}, "told apart by their names, but 2 are 'clip/0'"),
+    "sizes": ({"clips": "sizes"}, r"clip/0 has frames .* of \(3, 6, 8\), clip/1 of \(3, 6, 7\)"),
+    "changing size": ({"clips": "changing"}, r"0\.npy has frames .* then frame 1 of \(3, 6, 7\)"),
+    "empty": ({"clips": "empty"}, r"0\.npy has no frames"),
+}
+
+
+def changing(path: Path) -> Iterator[Tensor]:
+    for number, frame in enumerate(decode(path)):
+        yield frame[..., : 8 - number]
+
+
+def narrow(path: Path) -> Iterator[Tensor]:
+    return (frame[..., :7] for frame in decode(path))
+
+
+def nothing() -> Iterator[Tensor]:
+    return iter(())
+
+
+@pytest.mark.parametrize("case", BAD_SOURCES)
+def test_bad_sources(case: str, source: Source, tmp_path: Path):
+    first, second = source.clips[:2]
+    clips: Any = {
+        "twice": [first, first],
+        "sizes": [first, replace(second, frames=partial(narrow, second.files[0]))],
+        "changing": [replace(first, frames=partial(changing, first.files[0]))],
+        "empty": [replace(first, frames=nothing)],
+    }
+    changes, message = BAD_SOURCES[case]
+    chosen = clips.get(changes["clips"] or "", [])
+    with pytest.raises(ValueError, match=message):
+        prepare(replace(source, clips=chosen), tmp_path / "a.h5")
+    assert not (tmp_path / "a.h5").exists()
+
+
+def test_a_file_is_not_overwritten(source: Source, tmp_path: Path):
+    (tmp_path / "a.h5").write_text("dear")
+    with pytest.raises(FileExistsError, match=r"a\.h5 is there already: remove it, or give"):
+        prepare(source, tmp_path / "a.h5")
+    assert (tmp_path / "a.h5").read_text() == "dear"
+
+
+def change(name: str, value: Any):
+    def damage(path: Path) -> None:
+        content: Any = h5py.File(path, "r+")
+        with content as file:
+            if name in file.attrs:
+                file.attrs[name] = value
+            else:
+                file[name][0] = value
+
+    return damage
+
+
+def remove(name: str):
+    def damage(path: Path) -> None:
+        with h5py.File(path, "r+") as file:
+            del file[name]
+
+    return damage
+
+
+def foreign(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["data"] = [1, 2, 3]
+
+
+DAMAGE = {
+    "missing": (Path.unlink, FileNotFoundError, r"no file .*a\.h5: vidpred data prepare"),
+    "empty": (lambda path: path.write_bytes(b""), ValueError, "damaged, truncated or no HDF5"),
+    "text": (lambda path: path.write_text("no"), ValueError, "damaged, truncated or no HDF5"),
+    "truncated": (
+        lambda path: path.write_bytes(path.read_bytes()[:-50]),
+        ValueError,
+        r"a\.h5 is damaged, truncated or no HDF5: .*truncated file",
+    ),
+    "foreign": (foreign, ValueError, "is HDF5, but not a file of vidpred data prepare"),
+    "newer": (change("version", 2), ValueError, "has layout 2, .* reads up to 1: update vidpred"),
+    "no index": (remove("clips/start"), ValueError, "damaged, truncated or no HDF5: .*start"),
+    "no frames": (remove("frames"), ValueError, "damaged, truncated or no HDF5: .*frames"),
+    "length": (change("length", 5), ValueError, r"pieces of \(4, 3, 6, 8\), expected 5 frames"),
+    "start": (change("clips/start", 4), ValueError, "its clips are not one after another"),
+    "count": (change("clips/frames", 13), ValueError, "its clips are not one after another"),
+    "split": (change("clips/split", "best"), ValueError, "unknown split 'best'"),
+    "label": (change("clips/label", 2), ValueError, "a label is none of its classes"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damaged_and_foreign_files(case: str, source: Source, tmp_path: Path):
+    path = prepare(source, tmp_path / "a.h5")
+    damage, error, message = DAMAGE[case]
+    damage(path)
+    for read in (ClipsFile, check):
+        with pytest.raises(error, match=message) as raised:
+            read(path)
+        assert "\n" not in str(raised.value)
+        assert str(path) in str(raised.value)
+
+
+def test_check_notices_a_single_bit(source: Source, tmp_path: Path):
+    path = prepare(source, tmp_path / "a.h5")
+    content = bytearray(path.read_bytes())
+    content[content.index(truth(2)[4, 1, 3].tobytes())] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.h5 is damaged: clip clip/2 is not as it was written"):
+        check(path)
+
+
+def test_check_remarks_on_what_looks_like_a_mistake(source: Source, tmp_path: Path):
+    third, last = source.clips[2:]
+    np.save(third.files[0], truth(0))
+    np.save(last.files[0], np.full((3, *SHAPE), 7, np.uint8))
+    path = prepare(source, tmp_path / "a.h5")
+    assert check(path) == [
+        "1 of 4 clips: the same as one of another split, such as clip/2",
+        "1 of 4 clips: shorter than a sample of 4 frames, such as clip/3",
+        "1 of 4 clips: blank, first frame and last, such as clip/3",
+    ]
+
+
+def test_compressed(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    # HDF5's own compression in the place of the one that hdf5plugin brings.
+    plugin = SimpleNamespace(Zstd=lambda clevel: {"compression": "gzip"})
+    monkeypatch.setitem(sys.modules, "hdf5plugin", plugin)
+    path = prepare(source, tmp_path / "a.h5", compress=True)
+    with h5py.File(path) as file:
+        assert json.loads(str(file.attrs["settings"])) == {}
+    assert_stored(path)
+
+
+def test_zstd_without_the_plugin(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = prepare(source, tmp_path / "a.h5")
+    monkeypatch.setitem(sys.modules, "hdf5plugin", None)
+    message = r"zstd needs hdf5plugin: pip install 'vidpred\[zstd\]'"
+    with pytest.raises(ImportError, match=message):
+        prepare(source, tmp_path / "b.h5", compress=True)
+    with h5py.File(path, "r+") as file:
+        shape, chunks = (28 + 8, *SHAPE), (LENGTH, *SHAPE)
+        del file["frames"]
+        file.create_dataset(
+            "frames", shape, np.uint8, chunks=chunks, compression=32015, allow_unknown_filter=True
+        )
+    with pytest.raises(ImportError, match=message):
+        ClipsFile(path)
+
+
+def test_a_window_reads_its_frames_alone(tmp_path: Path):
+    frames, size = 300, 64 * 64
+    np.save(tmp_path / "a.npy", np.zeros((frames, 1, 64, 64), np.uint8))
+    clip = Clip("a", "test", [], partial(decode, tmp_path / "a.npy"))
+    file = ClipsFile(prepare(Source([clip], length=100), tmp_path / "a.h5"))
+    (stored,) = file.clips("test")
+
+    def bytes_read() -> int:
+        return int(Path("/proc/self/io").read_text().split()[1])
+
+    assert stored[0:1].shape == (1, 1, 64, 64)  # the index of the pieces is read once
+    assert stored[150:151].shape == (1, 1, 64, 64)
+    for first, stop in ((0, 20), (60, 70), (95, 105)):
+        before = bytes_read()
+        stored[first:stop]
+        assert bytes_read() - before < (stop - first) * size + 3000
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_workers_open_the_file_themselves(start: str, source: Source, tmp_path: Path):
+    file = ClipsFile(prepare(source, tmp_path / "a.h5"))
+    stored = file.clips("train")
+    windows = VideoWindows(stored, LENGTH, labels=[clip.label for clip in stored])
+    expected = [windows[n][0] for n in range(len(windows))]  # and so it is open here
+    loader = DataLoader(windows, 3, num_workers=2, multiprocessing_context=start)
+    frames, labels = zip(*loader, strict=True)
+    assert torch.equal(torch.cat(frames), torch.stack(expected))
+    assert torch.cat(labels).tolist() == [0] * 6 + [1]
+    assert torch.equal(windows[0][0], expected[0])
+
+
+def test_a_pickle_holds_no_frames(source: Source, tmp_path: Path):
+    file = ClipsFile(prepare(source, tmp_path / "a.h5"))
+    first = file.clips("train")[0]
+    assert torch.equal(pickle.loads(pickle.dumps(first))[:], first[:])
+    assert len(pickle.dumps(first)) < 3000

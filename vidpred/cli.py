@@ -277,7 +277,14 @@ def _names(module: str) -> str:
 
 def _expected(error: Exception) -> bool:
     """Whether the input or the machine is at fault, not the program."""
-    kinds = (ValueError, TypeError, OSError, FloatingPointError, argparse.ArgumentError)
+    kinds = (
+        ValueError,
+        TypeError,
+        OSError,
+        FloatingPointError,
+        ImportError,
+        argparse.ArgumentError,
+    )
     # Not imported for their names' sake: Lightning and torch take seconds.
     others = {"MisconfigurationException", "OutOfMemoryError", "ParserError"}
     return isinstance(error, kinds) or type(error).__name__ in others

@@ -59,8 +59,12 @@ def writing(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
             if target.error is not None:
                 raise OSError(f"{path} could not be written: {target.error.strerror}")
 
-        with h5py.File(target, "w", libver="v110") as file:
-            yield file, check
+        try:
+            with h5py.File(target, "w", libver="v110") as file:
+                yield file, check
+        except (OSError, RuntimeError):  # HDF5 missing what it had written
+            check()
+            raise
         check()
         os.fsync(target.fileno())
 

@@ -29,7 +29,7 @@ class ResumableLoader:
 
     Args:
         dataset: Map-style data set. If it has `__getitems__(indices)`, that may return the batch
-            as it is to be; a list of samples is collated.
+            as one tensor; a list of samples is collated.
         batch_size: Samples in a batch of one process, at least 1.
         epoch_size: Samples in an epoch, over all processes. `None`: as many as the data set has.
         shuffle: Each pass in a random order; `False`: in the order of the indices.

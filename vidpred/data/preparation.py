@@ -77,8 +77,8 @@ def prepare(
     if compress:
         zstd()
     parts = out.with_name(f"{out.name}.parts")
-    _begin(parts, {**(settings or {}), "size": source.size, "length": source.length}, compress)
     try:
+        _begin(parts, {**(settings or {}), "size": source.size, "length": source.length}, compress)
         _decode(source, parts, workers, compress)
         with writing(parts / out.name) as (file, check):
             _assemble(file, check, source, parts, compress)

@@ -62,7 +62,7 @@ def divide(
     Example:
         >>> takes = [Recording(name, [], iter, 20) for name in "abcd"]
         >>> [(clip.name, clip.split) for clip in divide(takes, "clip", 0, 0.25, seed=1)]
-        [('a', 'train'), ('b', 'train'), ('c', 'test'), ('d', 'train')]
+        [('a', 'train'), ('b', 'train'), ('c', 'train'), ('d', 'test')]
         >>> [clip.name for clip in divide(takes[:1], "time", 0.1, 0.2, seed=1)]
         ['a/train', 'a/val', 'a/test']
     """

@@ -1,0 +1,133 @@
+"""``vidpred data``: from a folder to a file, and what it says of one."""
+
+import contextlib
+import io
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from vidpred import cli
+from vidpred.data import ClipsFile
+
+
+def vidpred(*arguments) -> tuple[int, str, str]:
+    """Run the command in this process; return (exit status, stdout, stderr)."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = cli.main([str(argument) for argument in ("data", *arguments)])
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+    return status, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for clip in range(5):
+        (tmp_path / "raw" / f"c{clip}").mkdir(parents=True)
+        for t in range(6):
+            noise = np.random.default_rng([clip, t]).integers(0, 256, (24, 32), np.uint8)
+            Image.fromarray(noise).save(tmp_path / "raw" / f"c{clip}" / f"{t}.png")
+    return tmp_path
+
+
+def prepared(folder: Path, *arguments) -> Path:
+    path = folder / "clips.h5"
+    given = ("frame_folders", "--source", folder / "raw", "--out", path, "--workers", 0)
+    size = ("--size", "[16,16]", "--length", 3, "--channels", 1)
+    status, out, err = vidpred("prepare", *given, *size, *arguments)
+    assert status == 0, err
+    assert out.splitlines()[:4] == [
+        "split  clips  frames  samples",
+        "train      3      18        6",
+        "  val      1       6        2",
+        " test      1       6        2",
+    ]
+    return path
+
+
+def test_prepare_check_and_info(folder: Path):
+    path = prepared(folder)
+    file = ClipsFile(path)
+    assert file.shape == (1, 16, 16)
+    assert file.settings["data"] == "frame_folders"
+    assert file.settings["source"] == "raw"  # no folders of this machine
+    assert file.settings["size"] == [16, 16]
+    assert vidpred("check", path) == (0, f"{path} is sound\n", "")
+    status, out, err = vidpred("info", path)
+    assert (status, err) == (0, "")
+    assert "frames: 16x16, 1 channels; samples of 3" in out
+    assert "source=raw" in out
+    assert "Centre crop, scaled to 16x16; split by clip: 0.1 val, 0.2 test, seed 0" in out
+    with Image.open(folder / "clips.png") as sheet:
+        assert min(sheet.size) > 200
+        assert len(sheet.convert("RGB").getcolors(1 << 24) or ()) > 50
+    assert vidpred("info", path, "--sheet", folder / "other.png")[0] == 0
+    assert (folder / "other.png").is_file()
+
+
+def test_help_lists_what_a_data_set_takes():
+    status, out, err = vidpred("prepare", "videos", "--help")
+    assert (status, err) == (0, "")
+    for option in ("--source", "--size", "--fps", "--split_by {clip,time}", "--out", "--workers"):
+        assert option in out
+    assert "Frames a second to resample to" in " ".join(out.split())
+    for arguments in ([], ["--help"], ["prepare"], ["prepare", "--help"]):
+        status, out, _ = vidpred(*arguments)
+        assert status == 0
+        assert "NAME is one of array, frame_folders, moving_mnist, videos" in " ".join(out.split())
+
+
+ERRORS = {
+    "command": (["fly"], "no command data fly; expected prepare, check or info"),
+    "name": (["prepare", "kity"], "no data set 'kity'; expected one of array, frame_folders,"),
+    "no out": (["prepare", "videos", "--source", "."], "the following arguments are required: out"),
+    "setting": (["prepare", "videos", "--sise", "3"], "unrecognized arguments: --sise"),
+    "no folder": (
+        ["prepare", "videos", "--source", "{}/none", "--out", "{}/a.h5"],
+        "no folder {}/none",
+    ),
+    "there": (
+        ["prepare", "frame_folders", "--source", "{}/raw", "--out", "{}/raw"],
+        "{}/raw is there already: remove it, or give another file",
+    ),
+    "missing": (["check", "{}/none.h5"], "no file {}/none.h5: vidpred data prepare writes it"),
+    "picture": (["info", "{}/raw/c0/0.png"], "0.png is damaged, truncated or no HDF5"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors_are_one_line(case: str, folder: Path):
+    arguments, message = ERRORS[case]
+    given = [argument.format(folder) for argument in arguments]
+    status, out, err = vidpred(*given)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert message.format(folder) in err
+    assert not (folder / "a.h5").exists()
+
+
+def test_a_damaged_picture_is_named_and_the_rest_is_kept(folder: Path):
+    picture = folder / "raw" / "c3" / "4.png"
+    content = picture.read_bytes()
+    picture.write_bytes(content[:100])
+    given = ("frame_folders", "--source", folder / "raw", "--out", folder / "clips.h5")
+    size = ("--size", "[16,16]", "--length", 3, "--channels", 1, "--workers", 0)
+    status, _, err = vidpred("prepare", *given, *size)
+    assert status == 2
+    assert err.startswith(f"vidpred: error: {picture} is no picture, or is damaged")
+    assert not (folder / "clips.h5").exists()
+    assert len([*(folder / "clips.h5.parts").glob("*.h5")]) == 4
+    picture.write_bytes(content)
+    prepared(folder)
+
+
+def test_damage_is_told_by_the_exit_status(folder: Path):
+    path = prepared(folder)
+    with h5py.File(path, "r+") as file:
+        file["clips/sha256"][0] = "0" * 64  # pyright: ignore[reportIndexIssue]
+    status, out, err = vidpred("check", path)
+    assert (status, out) == (2, "")
+    assert err == f"vidpred: error: {path} is damaged: clip c0 is not as it was written\n"
