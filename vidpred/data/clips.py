@@ -117,6 +117,7 @@ class ClipsFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._handle: h5py.File | None = None
+        self._rows: h5py.Dataset | None = None  # to look it up takes as long as to read a window
         self._process = 0
         if not self.path.is_file():
             raise FileNotFoundError(f"no file {path}: vidpred data prepare writes it")
@@ -152,7 +153,9 @@ class ClipsFile:
     def read(self, first: int, stop: int) -> Tensor:
         """Rows of ``frames``, uint8 ``(stop - first, C, H, W)``."""
         with self.reading() as file:
-            return torch.from_numpy(dataset(file, "frames")[first:stop])
+            if self._rows is None:
+                self._rows = dataset(file, "frames")
+            return torch.from_numpy(self._rows[first:stop])
 
     @contextmanager
     def reading(self) -> Iterator[h5py.File]:
@@ -164,7 +167,7 @@ class ClipsFile:
         try:
             if self._handle is None or self._process != os.getpid():
                 # A fork inherits its parent's: let go of it first, so that HDF5 opens a new one.
-                self._handle = None
+                self._handle = self._rows = None
                 # Whole and never changed, so it needs no lock, which some file systems lack; no
                 # cache, so of a chunk that is not compressed HDF5 reads what is asked for.
                 self._handle = h5py.File(self.path, "r", locking=False, rdcc_nbytes=0)
@@ -175,7 +178,7 @@ class ClipsFile:
             raise ValueError(f"{self.path} is damaged, truncated or no HDF5: {reason}") from error
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handle": None}
+        return {**self.__dict__, "_handle": None, "_rows": None}
 
     def _check_frames(self, frames: h5py.Dataset) -> None:
         if frames.dtype != np.uint8 or frames.ndim != 4:
