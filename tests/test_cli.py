@@ -261,7 +261,7 @@ CELL, PREDICTOR = "--model.predictor.cell", "--model.predictor"
 BAD = {
     "no command": (
         ["fly"],
-        "'fly'; expected fit, validate, test, predict, import, inspect or demo",
+        "'fly'; expected fit, validate, test, predict, import, data, inspect or demo",
     ),
     "no file": (["fit"], "required: fit.data, fit.model"),
     "missing file": (["fit", "--config", "nowhere.yaml"], "does not exist: .*nowhere.yaml"),
