@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -21,7 +22,7 @@ from torch.utils.data import Dataset
 from torchmetrics import Metric
 
 from vidpred import cli, report
-from vidpred.data import VideoData
+from vidpred.data import VideoData, prepare, sources
 from vidpred.evaluation import Evaluation, evaluate
 from vidpred.evaluator import _named
 from vidpred.metrics import MSE, Column, protocols, psnr
@@ -381,6 +382,21 @@ def test_example_runs(folders: list[str], tmp_path: Path) -> None:
     assert list(content["models"]) == ["stau", "copy last frame"]
     assert (content["context"], content["horizon"], content["clips"]) == (10, 10, 2)
     assert "Table 3" in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_file_knows_what_is_published_on_its_data(tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    clips = torch.stack([Clips(length=20)[i] for i in range(7)])
+    np.save(folder / "clips.npy", clips.numpy())
+    source = sources.array(folder / "clips.npy", length=20, val_fraction=0, test_fraction=0.5)
+    for name, tables in {"moving_mnist": True, "my own": False}.items():
+        file, out = tmp_path / f"{name}.h5", tmp_path / name
+        prepare(source, file, {"data": name})
+        assert cli.main(["evaluate", "--data", str(file), "--out", str(out)]) == 0
+        facts = json.loads((out / "evaluation.json").read_text())["facts"]
+        assert name in facts["Data"]
+        assert ("STAU (Chang" in (out / "report.html").read_text(encoding="utf-8")) == tables
 
 
 def test_command_measures_lpips_and_fvd(

@@ -15,11 +15,12 @@ import torch
 from jsonargparse import ArgumentParser
 
 from vidpred import __version__, report, tables, weights
-from vidpred.data import VideoData
+from vidpred.data import ClipsData, VideoData
 from vidpred.evaluation import Evaluation, Forecaster, Result, evaluate
 from vidpred.files import replacing
 from vidpred.metrics import FVD, LPIPS, protocols
 from vidpred.models import Predictor
+from vidpred.published import data_sets
 from vidpred.published import published as published_tables
 from vidpred.streaming import find_device
 from vidpred.tasks.forecast import COPY, copy_last_frame
@@ -80,10 +81,17 @@ def _run(
         horizon: Frames that they predict after them.
         lpips: Measure LPIPS too, with this network, whose weights lie in $TORCH_HOME.
         i3d: Measure FVD too, with this TorchScript file of an I3D.
-        published: Data set whose published results to show beside, such as caltech.
+        published: Data set whose published results to show beside, such as caltech; by default
+            the one that a file of vidpred data prepare was made of.
         device: Such as cpu or cuda; by default cuda where there is such a device.
     """
     place = find_device(device)
+    facts = {"Command": command, **{f"Model {name}": path for name, path in models.items()}}
+    if isinstance(data, ClipsData):
+        data.setup("test")
+        assert data.file is not None
+        facts["Data"] = f"{data.file.protocol} {json.dumps(data.file.settings)}"
+        published = published or _known(data.file.settings.get("data"))
     beside = published_tables(published) if published else []
     wanted = protocols(
         partial(LPIPS, net=lpips) if lpips else None, partial(FVD, i3d=i3d) if i3d else None
@@ -91,9 +99,7 @@ def _run(
     # All at once: a damaged one is found before the first has taken its time.
     loaded = {name: weights.load_predictor(path) for name, path in models.items()}
     found = evaluate(_in_turn(loaded), data, context, horizon, wanted, place)
-    facts = {
-        "Command": command,
-        **{f"Model {name}": path for name, path in models.items()},
+    facts |= {
         "Device": torch.cuda.get_device_name(place) if place.type == "cuda" else _processor(),
         "Versions": f"vidpred {__version__}, torch {torch.__version__}",
     }
@@ -144,6 +150,11 @@ def _in_turn(models: Mapping[str, Predictor]) -> Iterator[tuple[str, Forecaster]
         yield name, model
         model.cpu()  # leaves the device to the next
     yield COPY, copy_last_frame
+
+
+def _known(data: str | None) -> str | None:
+    """The name of a data set, if there are published results on it."""
+    return data if data in data_sets() else None
 
 
 def _processor() -> str:

@@ -72,6 +72,11 @@ def published(data: str) -> list[Published]:
     ]
 
 
+def data_sets() -> list[str]:
+    """Return the names of the data sets that there are published results on."""
+    return list(_read()["tables"])
+
+
 @cache
 def _read() -> dict[str, Any]:
     # All as text: 0.870 stays as it is printed.
