@@ -261,7 +261,7 @@ CELL, PREDICTOR = "--model.predictor.cell", "--model.predictor"
 BAD = {
     "no command": (
         ["fly"],
-        "'fly'; expected fit, validate, test, predict, import, data, inspect or demo",
+        "'fly'; expected one of fit, validate, test, predict, data, demo, detect, evaluate",
     ),
     "no file": (["fit"], "required: fit.data, fit.model"),
     "missing file": (["fit", "--config", "nowhere.yaml"], "does not exist: .*nowhere.yaml"),

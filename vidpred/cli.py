@@ -123,7 +123,17 @@ curves over the predicted frames, and the clips predicted best, worst and in the
 
   vidpred evaluate --ckpt stau.ckpt mau.ckpt --data caltech.h5 --published caltech --out DIR"""
 
-_COMMANDS = ("fit", "validate", "test", "predict")
+_RUNS = ("fit", "validate", "test", "predict")
+_TOOLS = {
+    "data": "data_command",
+    "demo": "demo",
+    "detect": "detection",
+    "evaluate": "evaluator",
+    "import": "importer",
+    "inspect": "inspector",
+}
+_HELP = {name: RUN_HELP.format(command=name) for name in _RUNS}
+_HELP |= {"evaluate": EVALUATE_HELP, "import": IMPORT_HELP, "predict": PREDICT_HELP}
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -150,49 +160,21 @@ def main(args: Sequence[str] | None = None) -> int:
             from vidpred import __version__
 
             print(f"vidpred {__version__}")
-        elif command == "demo":
-            from vidpred import demo
-
-            demo.main(arguments[1:])
-        elif command == "detect":
-            from vidpred import detection
-
-            detection.main(arguments[1:])
-        elif command == "evaluate" and {"-h", "--help"} & set(arguments):
-            print(EVALUATE_HELP)
-        elif command == "evaluate":
-            from vidpred import evaluator
-
-            evaluator.main(arguments[1:])
-        elif command == "data":
-            from vidpred import data_command
-
-            data_command.main(arguments[1:])
-        elif command == "inspect":
-            from vidpred import inspector
-
-            inspector.main(arguments[1:])
-        elif command == "import" and arguments[1:] in ([], ["-h"], ["--help"]):
-            print(IMPORT_HELP)
-        elif command == "import":
-            from vidpred import importer
-
-            importer.main(arguments[1:])
-        elif command == "predict" and {"-h", "--help"} & set(arguments):
-            print(PREDICT_HELP)
+        elif command in _HELP and _asks_for_help(arguments):
+            print(_HELP[command])
         elif command == "predict" and _names_a_video(arguments):
             from vidpred import streaming
 
             streaming.main(arguments[1:])
-        elif command in _COMMANDS and {"-h", "--help"} & set(arguments):
-            print(RUN_HELP.format(command=command))
-        elif command in _COMMANDS:
+        elif command in _TOOLS:
+            importlib.import_module(f"vidpred.{_TOOLS[command]}").main(arguments[1:])
+        elif command in _RUNS:
             from vidpred.commands import VidpredCLI
 
             VidpredCLI(args=None if args is None else arguments)
         else:
-            commands = ", ".join([*_COMMANDS, "data", "evaluate", "import", "inspect", "detect"])
-            raise ValueError(f"no command {command!r}; expected {commands} or demo")
+            expected = ", ".join([*_RUNS, *_TOOLS])
+            raise ValueError(f"no command {command!r}; expected one of {expected}")
     except KeyboardInterrupt:
         return 130
     except Exception as error:
@@ -201,6 +183,13 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"vidpred: error: {one_line(str(error))}", file=sys.stderr)
         return 1 if isinstance(error, FloatingPointError | ConnectionError) else 2
     return 0
+
+
+def _asks_for_help(arguments: Sequence[str]) -> bool:
+    command, *rest = arguments
+    if command == "import":  # which lists a model's settings itself
+        return rest in ([], ["-h"], ["--help"])
+    return bool({"-h", "--help"} & set(rest))
 
 
 def _names_a_video(arguments: Sequence[str]) -> bool:
