@@ -204,7 +204,7 @@ BAD = {
     "fractions": (lambda x: saved(x, (9, 4, 4, 4), val_fraction=0.9), "got 0.9 and 0.2"),
     "every": (lambda x: frame_folders(x, every=0), "every must be at least 1 frame, got 0"),
     "floats": (floats, r"clip 0, frame 0 is float64 from 1.5 to 1.5: expected uint8, or floats in"),
-    "cut picture": (cut, r"1\.png is no picture, or is damaged"),
+    "cut picture": (cut, r"1\.png is no whole picture"),
     "objects": (objects, r"o\.npy is damaged or no array of clips"),
     "shape": (lambda x: saved(x, (4, 4)), r"s\.npy holds an array of \(4, 4\), expected"),
     "ambiguous": (lambda x: saved(x, (4, 4, 3, 4, 3)), "after T: give layout"),

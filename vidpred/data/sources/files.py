@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from vidpred.data.sources.base import Source
+from vidpred.data.sources.images import PICTURES, image_frames
+from vidpred.data.sources.layout import by_number, video_frames
 from vidpred.data.sources.splits import Recording, divide
 from vidpred.data.video import SUFFIXES, Video
-
-_PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def videos(
@@ -60,7 +56,7 @@ def videos(
     recordings = []
     for path, label in zip(paths, labels, strict=True):
         count = Video(path, channels, fps).length if split_by == "time" else None
-        frames = partial(_decode, path, channels, fps)
+        frames = partial(video_frames, path, fps, channels=channels)
         name = path.relative_to(root).as_posix()
         recordings.append(Recording(name, [path], frames, count, label))
     clips = divide(recordings, split_by, val_fraction, test_fraction, seed)
@@ -104,14 +100,14 @@ def frame_folders(
     if every < 1:
         raise ValueError(f"every must be at least 1 frame, got {every}")
     folders: dict[Path, list[Path]] = {}
-    for path in _below(source, _PICTURES, "picture"):
+    for path in _below(source, PICTURES, "picture"):
         folders.setdefault(path.parent, []).append(path)
     names, labels = _classes([*folders], classes)
     recordings = []
     for (folder, pictures), label in zip(folders.items(), labels, strict=True):
         taken = pictures[::every]
         name = folder.relative_to(source).as_posix()
-        frames = partial(_open, taken, channels)
+        frames = partial(_frames, taken, channels)
         recordings.append(Recording(name, taken, frames, len(taken), label))
     clips = divide(recordings, split_by, val_fraction, test_fraction, seed)
     rate = "all frames" if every == 1 else f"one frame of {every}"
@@ -119,24 +115,10 @@ def frame_folders(
     return Source(clips, length, size, names, protocol)
 
 
-def _decode(
-    path: Path, channels: Literal[1, 3], fps: float | None, first: int, stop: int | None
+def _frames(
+    pictures: Sequence[Path], channels: Literal[1, 3], start: int, stop: int | None
 ) -> Iterator[Tensor]:
-    return (frame.image for frame in islice(Video(path, channels, fps), first, stop))
-
-
-def _open(
-    pictures: Sequence[Path], channels: Literal[1, 3], first: int, stop: int | None
-) -> Iterator[Tensor]:
-    from PIL import Image
-
-    for path in pictures[first:stop]:
-        try:
-            with Image.open(path) as picture:
-                pixels = np.array(picture.convert("RGB" if channels == 3 else "L"))
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{path} is no picture, or is damaged: {error}") from error
-        yield torch.from_numpy(pixels).view(*pixels.shape[:2], channels).permute(2, 0, 1)
+    return image_frames(pictures[start:stop], channels)
 
 
 def _below(folder: Path, suffixes: Sequence[str], kind: str) -> list[Path]:
@@ -150,13 +132,7 @@ def _below(folder: Path, suffixes: Sequence[str], kind: str) -> list[Path]:
     ]
     if not found:
         raise ValueError(f"no {kind} in {folder}: expected files named {' '.join(suffixes)}")
-    return sorted(found, key=_natural)
-
-
-def _natural(path: Path) -> list[list[tuple[int, int, str]]]:
-    """Sorts numbers within names by their value, folder by folder."""
-    pieces = ([x for x in re.split(r"(\d+)", part) if x] for part in path.parts)
-    return [[(0, int(x), x) if x.isdecimal() else (1, 0, x) for x in part] for part in pieces]
+    return sorted(found, key=by_number)
 
 
 def _classes(

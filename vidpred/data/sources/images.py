@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from vidpred.data.sources.layout import by_number, expect
 
-_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -22,21 +23,22 @@ def image_files(folder: Path) -> list[Path]:
     Raises:
         FileNotFoundError: There is no such folder, or no picture in it.
     """
-    inside = expect(folder, f"a folder of pictures ({' '.join(_SUFFIXES)})").iterdir()
-    images = [x for x in inside if x.suffix.lower() in _SUFFIXES and not x.name.startswith(".")]
+    inside = expect(folder, f"a folder of pictures ({' '.join(PICTURES)})").iterdir()
+    images = [x for x in inside if x.suffix.lower() in PICTURES and not x.name.startswith(".")]
     if not images:
-        raise FileNotFoundError(f"no picture in {folder}: expected files {' '.join(_SUFFIXES)}")
+        raise FileNotFoundError(f"no picture in {folder}: expected files {' '.join(PICTURES)}")
     return sorted(images, key=by_number)
 
 
-def image_frames(files: Sequence[Path]) -> Iterator[Tensor]:
+def image_frames(files: Sequence[Path], channels: Literal[1, 3] = 3) -> Iterator[Tensor]:
     """Pictures as the frames of a clip, each read when it is asked for.
 
     Args:
         files: In order.
+        channels: 3 for RGB, 1 for grey.
 
     Yields:
-        Colours, uint8 ``(3, H, W)``.
+        uint8 ``(channels, H, W)``.
 
     Raises:
         ValueError: A file is damaged, deeper than 8 bits, or of another size than the first.
@@ -50,7 +52,7 @@ def image_frames(files: Sequence[Path]) -> Iterator[Tensor]:
     """
     size = None
     for file in files:
-        image = decode_image(file.read_bytes(), str(file))
+        image = decode_image(file.read_bytes(), str(file), channels)
         size = size or image.shape
         if image.shape != size:
             (height, width), (first_height, first_width) = image.shape[1:], size[1:]
@@ -61,12 +63,13 @@ def image_frames(files: Sequence[Path]) -> Iterator[Tensor]:
         yield image
 
 
-def decode_image(data: bytes, name: str) -> Tensor:
-    """The colours of a picture, uint8 ``(3, H, W)``.
+def decode_image(data: bytes, name: str, channels: Literal[1, 3] = 3) -> Tensor:
+    """A picture as uint8 ``(channels, H, W)``.
 
     Args:
         data: The bytes of a file.
         name: Of it, for errors.
+        channels: 3 for RGB, 1 for grey.
 
     Raises:
         ValueError: It is no whole picture, or deeper than 8 bits.
@@ -75,7 +78,7 @@ def decode_image(data: bytes, name: str) -> Tensor:
         image = Image.open(io.BytesIO(data))
         if image.mode.startswith(("I", "F")):
             raise ValueError(f"{name} is deeper than 8 bits: convert it")
-        pixels = np.array(image.convert("RGB"))
+        pixels = np.array(image.convert("RGB" if channels == 3 else "L"))
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # all Pillow's
         raise ValueError(f"{name} is no whole picture: it is cut off or damaged") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(pixels).view(*pixels.shape[:2], -1).permute(2, 0, 1).contiguous()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from torch import Tensor
 
@@ -33,16 +33,19 @@ def expect(path: Path, what: str) -> Path:
     return path
 
 
-def by_number(path: Path) -> tuple[list[tuple[int, str]], str]:
-    """Sorts names by the numbers in them: ``9.png`` comes before ``10.png``.
+def by_number(path: Path) -> list[tuple[list[tuple[int, str]], str]]:
+    """Sorts paths by the numbers in their names: ``9.png`` comes before ``10.png``.
 
     Example:
         >>> [path.name for path in sorted(map(Path, ["10.png", "9.png", "x2"]), key=by_number)]
         ['x2', '9.png', '10.png']
     """
     # Pairs of a number and what follows it, so that numbers only meet numbers.
-    pairs = re.findall(r"(\d*)(\D*)", path.name)
-    return [(int(digits or "0"), rest) for digits, rest in pairs], path.name
+    pairs = (re.findall(r"(\d*)(\D*)", name) for name in path.parts)
+    return [
+        ([(int(digits or "0"), rest) for digits, rest in found], name)
+        for found, name in zip(pairs, path.parts, strict=True)
+    ]
 
 
 def portion(items: Sequence[_Item], fraction: float) -> set[_Item]:
@@ -91,21 +94,26 @@ def by_time(
 
 
 def video_frames(
-    path: Path, fps: float | None = None, start: int = 0, stop: int | None = None
+    path: Path,
+    fps: float | None = None,
+    start: int = 0,
+    stop: int | None = None,
+    channels: Literal[1, 3] = 3,
 ) -> Iterator[Tensor]:
-    """The frames of a video file in colour, or those from ``start`` up to ``stop``.
+    """The frames of a video file, or those from ``start`` up to ``stop``.
 
     Args:
         path: The file.
         fps: Frames a second to resample to, before they are counted.
         start: Frames to leave out at the start.
         stop: The frame to end before. ``None``: the end of the file.
+        channels: 3 for RGB, 1 for grey.
 
     Raises:
         ValueError: The file is damaged, or ends before ``stop``.
     """
     count = start
-    for image, _ in islice(Video(path, channels=3, fps=fps), start, stop):
+    for image, _ in islice(Video(path, channels, fps), start, stop):
         yield image
         count += 1
     if stop is not None and count < stop:

@@ -56,7 +56,7 @@ def ucf_sports(
     root = root / "ucf action" if (root / "ucf action").is_dir() else root
     folders: dict[Path, int] = {}
     for label, action in enumerate(_ACTIONS):
-        found = [x for x in sorted(root.glob(f"{action}*/*"), key=_order) if x.is_dir()]
+        found = [x for x in sorted(root.glob(f"{action}*/*"), key=by_number) if x.is_dir()]
         if not found:
             raise FileNotFoundError(
                 f"no clip of {action} in {root}: expected folders {action}.../001 and so on"
@@ -77,10 +77,6 @@ def ucf_sports(
         protocol=f"UCF Sports, {len(clips)} clips, every tenth to test, {val_fraction:g} of the "
         "others to validate",
     )
-
-
-def _order(folder: Path) -> tuple[str, tuple[list[tuple[int, str]], str]]:
-    return folder.parent.name, by_number(folder)
 
 
 def _read(folder: Path) -> tuple[list[Path], Callable[[], Iterator[Tensor]]]:
