@@ -75,11 +75,14 @@ class VideoData(LightningDataModule):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Clips as the model takes them, floats in [0, 1]; labels as they are."""
         if isinstance(batch, list | tuple):
-            clips, *labels = batch
-            return (self.on_after_batch_transfer(clips, dataloader_idx), *labels)
-        if not isinstance(batch, Tensor) or batch.dtype != torch.uint8:
-            return batch
-        frames = batch.float().mul_(1 / 255)
+            frames, *labels = batch
+            return (self._as_floats(frames), *labels)
+        return self._as_floats(batch)
+
+    def _as_floats(self, frames: Any) -> Any:
+        if not isinstance(frames, Tensor) or frames.dtype != torch.uint8:
+            return frames
+        frames = frames.float().mul_(1 / 255)
         # Lightning has converted the batch to the precision before it was floats.
         return self.trainer.precision_plugin.convert_input(frames) if self.trainer else frames
 
