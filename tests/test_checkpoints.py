@@ -2,6 +2,7 @@
 
 import os
 import signal
+from typing import Any
 
 import pytest
 import torch
@@ -47,6 +48,23 @@ def test_an_interrupt_waits_for_the_end_of_a_step(tmp_path, monkeypatch, kind):
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert saved["global_step"] == 5
     assert_same(run(tmp_path, kind, ckpt_path=tmp_path / "last.ckpt"), whole)
+
+
+@pytest.mark.parametrize("kind", TASKS.values(), ids=TASKS)
+def test_an_interrupt_waits_for_the_batches_of_a_step(tmp_path, kind):
+    class Press(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if trainer.global_step == 3 and batch_idx % 3 == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    settings: dict[str, Any] = {"accumulate": 3, "limit_val_batches": 0}
+    whole = run(tmp_path / "whole", kind, **settings)
+    saving = ResumableCheckpoint(dirpath=str(tmp_path))
+    with pytest.raises(SystemExit):
+        run(tmp_path, kind, callbacks=[saving, Press()], **settings)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4
+    assert_same(run(tmp_path, kind, ckpt_path=tmp_path / "last.ckpt", **settings), whole)
 
 
 def test_the_end_of_a_training_is_saved(tmp_path):

@@ -54,8 +54,9 @@ class AdversarialTask(ForecastTask):
         **arguments: As for :class:`ForecastTask`.
 
     Raises:
-        ValueError: A weight is negative, ``accumulate_grad_batches`` below 1, or the channels of
-            both models differ; and as :class:`ForecastTask`.
+        ValueError: A weight is negative, ``gradient_clip_val`` not above 0,
+            ``accumulate_grad_batches`` below 1, or the channels of both models differ; and as
+            :class:`ForecastTask`.
         FloatingPointError: While training: a loss of either that is not finite.
 
     Reference:
@@ -91,6 +92,11 @@ class AdversarialTask(ForecastTask):
             raise ValueError(
                 f"weights of losses are 0 or more, got lp_weight={lp_weight} and "
                 f"gan_weight={gan_weight}"
+            )
+        if gradient_clip_val is not None and not gradient_clip_val > 0:
+            raise ValueError(
+                "gradient_clip_val is a norm above 0, or None for any gradient, got "
+                f"{gradient_clip_val}"
             )
         if accumulate_grad_batches < 1:
             raise ValueError(

@@ -35,9 +35,10 @@ class ResumableCheckpoint(ModelCheckpoint):
     """Keeps the best model of all validations and, as ``last.ckpt``, the last sound state.
 
     Lightning's callback, with four differences: ``last.ckpt`` is also written when training ends;
-    Ctrl-C within an optimiser's update waits for the end of it, so that no half-updated weights are
-    saved; a run that diverged, that failed within an update or in one of several processes leaves
-    the checkpoints before that as they are; files are whole or absent.
+    Ctrl-C waits for the end of an optimiser's update, and where gradients are accumulated for all
+    batches of it, so that what is saved goes on exactly; a run that diverged, that failed within an
+    update or in one of several processes leaves the checkpoints before that as they are; files are
+    whole or absent.
 
     Args:
         monitor: The logged value that tells the best model.
@@ -66,26 +67,42 @@ class ResumableCheckpoint(ModelCheckpoint):
         self._every = every_n_train_steps
         self._handler: Any = None
         self._interrupted = False
+        self._updating = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
 
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.accumulate_grad_batches > 1:  # gradients are not saved
+            self._catch()
+
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
-        if self._handler is None and threading.current_thread() is threading.main_thread():
-            self._interrupted = False
-            self._handler = signal.signal(signal.SIGINT, self._hold)
+        self._updating = True
+        self._catch()
 
-    def on_train_batch_end(self, trainer: Trainer, *arguments: Any, **options: Any) -> None:
-        super().on_train_batch_end(trainer, *arguments, **options)
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         step = trainer.global_step
         # Not by Lightning's own setting: that saves nothing before the first validation, and
         # afterwards the best model once more.
         if self._every and step % self._every == 0 and step != self._last_global_step_saved:
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+        self._updating = False
+        if (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch:
+            return
         self._release()
         if self._interrupted:
             self._interrupted = False
@@ -98,13 +115,18 @@ class ResumableCheckpoint(ModelCheckpoint):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        updating = self._handler is not None
+        updating, self._updating = self._updating, False
         self._release()
         # All processes must take part in saving. They stop together for SIGTERM alone; otherwise
         # the others may be gone, or wait elsewhere for this one.
         together = trainer.world_size == 1 or isinstance(exception, SIGTERMException)
         if together and not updating and not isinstance(exception, FloatingPointError):
             super().on_exception(trainer, pl_module, exception)
+
+    def _catch(self) -> None:
+        if self._handler is None and threading.current_thread() is threading.main_thread():
+            self._interrupted = False
+            self._handler = signal.signal(signal.SIGINT, self._hold)
 
     def _hold(self, *_: Any) -> None:
         if self._interrupted:  # pressed again: at once then
