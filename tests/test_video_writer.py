@@ -67,8 +67,8 @@ def test_frames_that_come_too_close_for_a_gif_are_all_kept(tmp_path):
     assert [time for _, time in Video(tmp_path / "x.gif")] == [Fraction(t, 100) for t in range(4)]
 
 
-@pytest.mark.parametrize("name", ["x.mp4", "x.gif"])
-def test_a_film_that_fails_leaves_nothing(tmp_path, name):
+@pytest.mark.parametrize("name", ["x.mp4", "x.gif", "pictures"])
+def test_what_fails_leaves_nothing(tmp_path, name):
     def broken():
         with write_video(tmp_path / name, fps=25) as write:
             write(ramp(0), TIMES[0])

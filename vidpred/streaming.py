@@ -63,11 +63,11 @@ def forecasts(
         >>> [shown.ahead for shown in forecasts(predictor, clip, context=2, horizon=2)]
         [0, 0, 1, 2, 1, 1, 2]
     """
-    for name, value in {"context": context, "horizon": horizon}.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1 frame, got {value}")
+    _check(context=context, horizon=horizon)
     state: Any = None
-    free, following, prediction = state, state, state
+    free: Any = None
+    following: Any = None
+    prediction: Any = None
     seen = ahead = 0
     for frame in frames:
         yield Forecast(frame, None if prediction is None else prediction[0], ahead)
@@ -119,8 +119,9 @@ def predict(
     """
     if Path(input).resolve() == Path(output).resolve():
         raise ValueError(f"{output} is the input: give --output another name")
-    if max_frames is not None and max_frames < 1:
-        raise ValueError(f"max_frames must be at least 1, got {max_frames}")
+    _check(context=context, horizon=horizon, max_frames=max_frames)
+    if max_frames is not None and max_frames < context:
+        raise ValueError(f"max_frames is {max_frames}, fewer than the context of {context}")
     place = find_device(device)
     predictor = weights.load_predictor(ckpt).eval().to(place)
     channels = predictor.in_channels
@@ -167,6 +168,12 @@ def find_device(name: str | None) -> torch.device:
         return torch.empty(0, device=name).device
     except (AssertionError, RuntimeError) as error:
         raise ValueError(f"there is no device {name} here; expected cpu or cuda") from error
+
+
+def _check(**frames: int | None) -> None:
+    for name, value in frames.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1 frame, got {value}")
 
 
 def _times(frames: Iterable[Frame], fps: Fraction) -> Iterator[Fraction]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -28,8 +30,8 @@ def write_video(path: str | os.PathLike[str], fps: float | Fraction) -> Iterator
 
     The suffix says what: ``.mp4`` (H.264, which every player knows; odd sides grow by one pixel,
     for it wants even ones), ``.gif`` (256 colours of its own for every frame; times in hundredths
-    of a second), or none for a folder of pictures ``000001.png`` and so on, which are exact. A file
-    is written whole or not at all.
+    of a second), or none for a folder of pictures ``000001.png`` and so on, which are exact. Either
+    is there when it is whole, or not at all.
 
     Args:
         path: The file, or a folder that is new or empty.
@@ -146,11 +148,18 @@ def _pictures(folder: Path) -> Iterator[Write]:
 
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise FileExistsError(f"{folder} is there already: give a folder that is new or empty")
+    # All or none of them, like a film.
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
+    temporary.mkdir(parents=True)
     numbers = itertools.count(1)
 
     def write(image: Tensor, time: Fraction) -> None:
         array = image.squeeze(0) if image.shape[0] == 1 else image.permute(1, 2, 0)
-        with replacing(folder / f"{next(numbers):06d}.png") as temporary:
-            Image.fromarray(array.numpy()).save(temporary)
+        Image.fromarray(array.numpy()).save(temporary / f"{next(numbers):06d}.png")
 
-    yield write
+    try:
+        yield write
+        os.replace(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
