@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import textwrap
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -230,7 +231,7 @@ def _maps(chosen: Sequence[Series], seen: Observation) -> Figure:
     """Rows of maps below the frames that entered; a row's colours mean the same at all steps."""
     steps = spread(len(seen.frames))
     times = [f"t={t + 1}" if t < seen.known else f"t={t + 1} pred." for t in steps]
-    rows = [Strip("input", seen.frames[steps], times)]
+    rows = [Strip("frame", seen.frames[steps], times)]
     for _, kind, name, values in chosen:
         if kind == "gates":
             low, high, colours = np.nanmin(values), np.nanmax(values), "viridis"
@@ -293,6 +294,7 @@ def _overview(gates: Sequence[Series], known: int) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(color="#e5e5e5")
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle("mean openness of the gates; right of the line predictions are fed back")
+    title = "mean openness of the gates; right of the line predictions are fed back"
+    figure.suptitle(textwrap.fill(title, 40 * columns))
     figure.legend(handles=list(lines.values()), loc="outside lower center", ncols=4, frameon=False)
     return figure
