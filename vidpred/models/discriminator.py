@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidpred.cells.base import recomputed, to_channels_last
-from vidpred.models.autoencoder import PatchEncoder
+from vidpred.models.autoencoder import PatchEncoder, before_convolution
 from vidpred.models.predictor import check_frames, pad_to_multiple
 
 
@@ -96,7 +96,7 @@ class Discriminator(nn.Module):
         return logits.squeeze(2), features
 
     def _first_conv(self, frames: Tensor) -> Tensor:
-        (folded,) = self.fold(pad_to_multiple(frames, self.patch))
+        (folded,) = self.fold(pad_to_multiple(before_convolution(frames), self.patch))
         return self._first_layer[0](folded)
 
     @property

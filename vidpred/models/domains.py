@@ -19,6 +19,7 @@ from vidpred.models.autoencoder import (
     Decoder,
     Encoder,
     PatchEncoder,
+    before_convolution,
     upsample,
 )
 
@@ -65,7 +66,7 @@ class DomainEncoder(Encoder):
         self.depth = depth
 
     def forward(self, frames: Tensor) -> list[Tensor]:
-        (folded,) = self.fold(frames)
+        (folded,) = self.fold(before_convolution(frames))
         if self.depth is not None:  # colours by frames, where a clip has frames by colours
             clip = folded.movedim(1, -1).unflatten(-1, (self.depth, -1))
             folded = clip.transpose(-1, -2).flatten(-2).movedim(-1, 1)
