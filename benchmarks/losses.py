@@ -279,7 +279,7 @@ def plot_discriminators(courses: dict[str, list[tuple[int, float, float]]]) -> F
         axes.plot(steps, fake, label="log D(fake)")
         axes.axhline(-0.693, color="#7f7f7f", linestyle=":", label="log 1/2")
         axes.set(title=name, xlabel="step")
-        axes.legend()
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=3, frameon=False)
     return figure
 
 

@@ -143,6 +143,8 @@ def parse() -> argparse.Namespace:
 
 def size(text: str) -> tuple[int, int]:
     height, _, width = text.partition("x")
+    if min(int(height), int(width or height)) < 32:
+        raise argparse.ArgumentTypeError(f"a side is at least 32 pixels, got {text}")
     return int(height), int(width or height)
 
 
