@@ -5,12 +5,13 @@ import io
 from pathlib import Path
 
 import h5py
+import layouts
 import numpy as np
 import pytest
 from PIL import Image
 
 from vidpred import cli
-from vidpred.data import ClipsFile
+from vidpred.data import ClipsFile, sources
 
 
 def vidpred(*arguments) -> tuple[int, str, str]:
@@ -67,6 +68,45 @@ def test_prepare_check_and_info(folder: Path):
         assert len(sheet.convert("RGB").getcolors(1 << 24) or ()) > 50
     assert vidpred("info", path, "--sheet", folder / "other.png")[0] == 0
     assert (folder / "other.png").is_file()
+
+
+DRIVES = ["2011_09_26_drive_0001_sync", "2011_09_26_drive_0104_sync"]
+DOWNLOADS = {  # a miniature of each layout, and the arguments that it needs
+    "caltech": (
+        lambda root: layouts.caltech(root, ["set06", "set07"]),
+        ["--sets", "[set06,set07]"],
+    ),
+    "human36m": (layouts.human36m, []),
+    "kitti": (lambda root: layouts.kitti(root, DRIVES), ["--drives", f"[{','.join(DRIVES)}]"]),
+    "sjtu4k": (lambda root: layouts.write_video(root / "Bund.mp4", 20, 30), []),
+    "something_something": (layouts.something_something, []),
+    "town_centre": (
+        lambda root: layouts.write_video(root / "town.avi", 9),
+        ["--train_frames", "5", "--test_frames", "4"],
+    ),
+    "ucf101": (layouts.ucf101, []),
+    "ucf_sports": (layouts.ucf_sports, []),
+}
+
+
+def test_every_download_has_a_miniature():
+    generic = {"array", "frame_folders", "moving_mnist", "videos"}
+    assert DOWNLOADS.keys() == {name for name in sources.__all__ if name.islower()} - generic
+
+
+@pytest.mark.parametrize("name", DOWNLOADS)
+def test_a_download_becomes_a_file(name: str, tmp_path: Path):
+    make, arguments = DOWNLOADS[name]
+    make(tmp_path / "raw")
+    path = tmp_path / "clips.h5"
+    given = (name, "--source", tmp_path / "raw", "--out", path, "--workers", 0)
+    status, _, err = vidpred("prepare", *given, "--size", "[24,32]", "--length", 2, *arguments)
+    assert status == 0, err
+    status, out, _ = vidpred("check", path)
+    assert (status, out.splitlines()[-1]) == (0, f"{path} is sound")
+    file = ClipsFile(path)
+    assert (file.shape, file.settings["data"]) == ((3, 24, 32), name)
+    assert file.protocol
 
 
 def test_help_lists_what_a_data_set_takes():
