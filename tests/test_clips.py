@@ -141,9 +141,10 @@ def test_a_killed_preparation_goes_on(source: Source, tmp_path: Path, workers: i
         process.kill()
         process.join()
     assert not out.exists()
-    for clip in first:  # what is kept is not decoded again
-        clip.files[0].unlink()
-    assert prepare(source, out, {}) == out
+    # What is kept is not decoded again.
+    nowhere = partial(decode, tmp_path / "nowhere.npy")
+    kept = [replace(clip, frames=nowhere) for clip in first]
+    assert prepare(replace(source, clips=[*kept, *source.clips[len(first) :]]), out, {}) == out
     assert_stored(out)
     assert sorted(x.name for x in tmp_path.iterdir()) == ["a.h5", "raw"]
 
@@ -156,6 +157,16 @@ def interrupted(source: Source, out: Path, settings: dict[str, Any]) -> Path:
         prepare(replace(source, clips=[*clips, broken]), out, settings)
     assert not out.exists()
     return out.with_name(f"{out.name}.parts")
+
+
+def test_a_kept_clip_of_another_file_is_done_again(source: Source, tmp_path: Path):
+    out = tmp_path / "a.h5"
+    interrupted(source, out, {})
+    changed = np.load(source.clips[0].files[0])[::-1]
+    np.save(source.clips[0].files[0], changed)
+    (first, *others) = clips(prepare(source, out, {}))
+    assert torch.equal(first, torch.from_numpy(changed.copy()))
+    assert all(torch.equal(x, torch.from_numpy(truth(n))) for n, x in enumerate(others, 1))
 
 
 def test_a_kept_clip_that_was_damaged_is_done_again(source: Source, tmp_path: Path):

@@ -71,6 +71,8 @@ def prepare(
         raise FileExistsError(f"{out} is there already: remove it, or give another file")
     if not source.clips:
         raise ValueError("the source has no clips")
+    if workers < 0:
+        raise ValueError(f"workers must be 0 or more processes, got {workers}")
     name, times = Counter(clip.name for clip in source.clips).most_common(1)[0]
     if times > 1:
         raise ValueError(f"clips are told apart by their names, but {times} are {name!r}")
@@ -170,7 +172,7 @@ def _store(
     clip: Clip, part: Path, size: tuple[int, int] | None, length: int, compress: bool
 ) -> _Shape:
     """Keep a clip as a file of its own, unless it is there; return the shape of its frames."""
-    if (shape := _kept(part, length)) is not None:
+    if (shape := _kept(clip, part, length)) is not None:
         return shape
     digest, count, frames = hashlib.sha256(), 0, None
     with writing(part) as (file, check):
@@ -189,12 +191,13 @@ def _store(
         return frames.shape[1:]
 
 
-def _kept(part: Path, length: int) -> _Shape | None:
-    """The shape of a clip's frames if it is kept, and sound."""
+def _kept(clip: Clip, part: Path, length: int) -> _Shape | None:
+    """The shape of a clip's frames if it is kept, sound, and of the files that are there now."""
     try:
         with h5py.File(part, "r", locking=False) as file:
             frames, kept = dataset(file, "frames"), dict[str, Any](file.attrs)
-            sound = checksum(frames, 0, kept["frames"], length) == kept["sha256"]
+            same = texts(file, "files") == [sha256(path) for path in clip.files]
+            sound = same and checksum(frames, 0, kept["frames"], length) == kept["sha256"]
             return frames.shape[1:] if sound else None
     except (OSError, RuntimeError, KeyError):
         return None

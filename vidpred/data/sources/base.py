@@ -44,6 +44,9 @@ class Source:
             all clips.
         classes: Names of the classes, in the order of the labels.
         protocol: In a sentence or two, for the record.
+
+    Raises:
+        ValueError: ``length`` or a side of ``size`` is below 1.
     """
 
     clips: Sequence[Clip]
@@ -51,3 +54,9 @@ class Source:
     size: tuple[int, int] | None = None
     classes: Sequence[str] = ()
     protocol: str = ""
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise ValueError(f"length must be at least 1 frame, got {self.length}")
+        if self.size is not None and min(self.size) < 1:
+            raise ValueError(f"size is at least 1 pixel high and wide, got {tuple(self.size)}")
