@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from vidpred.files import replacing
+from vidpred.files import output_folder, replacing
 
 
 def test_success_replaces_the_file_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -41,3 +41,11 @@ def test_missing_folders_are_made_and_permissions_are_the_usual_ones(tmp_path: P
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError, match="is a folder"), replacing(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("inside", ["", "results"])
+def test_a_file_is_no_folder_for_results(tmp_path: Path, inside: str) -> None:
+    (tmp_path / "taken").touch()
+    assert output_folder(tmp_path / "new") == tmp_path / "new"
+    with pytest.raises(NotADirectoryError, match="taken is a file: give the path of a folder"):
+        output_folder(tmp_path / "taken" / inside)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from tqdm.auto import tqdm
 from vidpred import tables, weights
 from vidpred.data import Video
 from vidpred.detectors import Detections, Detector, detections
+from vidpred.files import output_folder
 from vidpred.metrics import DetectionScore
 from vidpred.panels import draw_boxes
 from vidpred.streaming import find_device, forecasts
@@ -61,6 +61,7 @@ def detect(
             argument is out of range.
     """
     place = find_device(device)
+    folder = output_folder(output)
     predictor = weights.load_predictor(ckpt).eval().to(place)
     if predictor.in_channels not in (1, 3):
         raise ValueError(
@@ -87,7 +88,7 @@ def detect(
     for name, score in scores.items():
         columns[f"count ({name})"], columns[f"confidence ({name})"] = score.compute()
     print(tables.metric_table(columns))
-    table, picture = (Path(output, name) for name in ("detections.csv", "detections.png"))
+    table, picture = (folder / name for name in ("detections.csv", "detections.png"))
     tables.write_csv(columns, table)
     steps = spread(len(longest), 6)
     captions = [f"{step + 1} ahead" for step in steps]

@@ -17,7 +17,7 @@ from jsonargparse import ArgumentParser
 from vidpred import __version__, report, tables, weights
 from vidpred.data import ClipsData, VideoData
 from vidpred.evaluation import Evaluation, Forecaster, Result, evaluate
-from vidpred.files import replacing
+from vidpred.files import output_folder, replacing
 from vidpred.metrics import FVD, LPIPS, protocols
 from vidpred.models import Predictor
 from vidpred.published import data_sets
@@ -48,20 +48,24 @@ def main(args: Sequence[str]) -> None:
         help="checkpoints of runs, or model folders; without them the copy of the last frame alone",
     )
     parser.add_subclass_arguments(VideoData, "data", required=True)
-    parser.add_function_arguments(_run, skip={"data", "models", "command"})
+    parser.add_function_arguments(_run, skip={"data", "models", "command", "settings"})
     config = parser.parse_args(list(_expanded(args)))
+    settings = json.dumps(config.data.as_dict(), default=str)
     chosen = parser.instantiate(config)
     options = {
         name: value for name, value in chosen.items() if name not in ("config", "ckpt", "data")
     }
     command = shlex.join(["vidpred", "evaluate", *args])
-    _run(data=chosen.data, models=_named(chosen.ckpt), command=command, **options)
+    _run(
+        data=chosen.data, models=_named(chosen.ckpt), command=command, settings=settings, **options
+    )
 
 
 def _run(
     data: VideoData,
     models: Mapping[str, str],
     command: str,
+    settings: str,
     out: str,
     context: int = 10,
     horizon: int = 10,
@@ -75,7 +79,8 @@ def _run(
     Args:
         data: Whose test set to take.
         models: Name and path.
-        command: For the record.
+        command: For the record, as the settings of the data.
+        settings: See there.
         out: Folder for the report, tables and pictures; files of their names are replaced.
         context: Frames of each clip that the models see.
         horizon: Frames that they predict after them.
@@ -86,7 +91,9 @@ def _run(
         device: Such as cpu or cuda; by default cuda where there is such a device.
     """
     place = find_device(device)
-    facts = {"Command": command, **{f"Model {name}": path for name, path in models.items()}}
+    folder = output_folder(out)
+    facts = {"Command": command, "Data": settings}
+    facts |= {f"Model {name}": path for name, path in models.items()}
     if isinstance(data, ClipsData):
         data.setup("test")
         assert data.file is not None
@@ -103,7 +110,6 @@ def _run(
         "Device": torch.cuda.get_device_name(place) if place.type == "cuda" else _processor(),
         "Versions": f"vidpred {__version__}, torch {torch.__version__}",
     }
-    folder = Path(out)
     for protocol in wanted:
         _write_csv(found, protocol, folder / f"{protocol}.csv")
         means = {
@@ -122,7 +128,10 @@ def _expanded(args: Sequence[str]) -> Iterator[str]:
     """The arguments, with ``--data FILE.h5`` written out."""
     previous = ""
     for argument in args:
-        if previous == "--data" and Path(argument).suffix in (".h5", ".hdf5"):
+        option, _, value = argument.partition("=")
+        if option == "--data" and Path(value).suffix in (".h5", ".hdf5"):
+            yield from ("--data", "vidpred.data.ClipsData", "--data.path", value)
+        elif previous == "--data" and Path(argument).suffix in (".h5", ".hdf5"):
             yield from ("vidpred.data.ClipsData", "--data.path", argument)
         else:
             yield argument

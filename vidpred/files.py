@@ -43,3 +43,22 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def output_folder(path: str | os.PathLike[str]) -> Path:
+    """Where results can go once they are there: seen before anything takes its time.
+
+    Args:
+        path: A folder, which need not be there.
+
+    Raises:
+        NotADirectoryError: There is a file at ``path``, or on the way to it.
+
+    Example:
+        >>> output_folder("runs/evaluation").name
+        'evaluation'
+    """
+    for place in (Path(path), *Path(path).parents):
+        if place.is_file():
+            raise NotADirectoryError(f"{place} is a file: give the path of a folder")
+    return Path(path)
