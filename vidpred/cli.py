@@ -152,6 +152,8 @@ def main(args: Sequence[str] | None = None) -> int:
         2
     """
     arguments = list(sys.argv[1:] if args is None else args)
+    if os.getcwd() not in sys.path:  # settings may name classes of the user's own, as with -m
+        sys.path.append(os.getcwd())
     command = arguments[0] if arguments else "--help"
     try:
         if command in ("-h", "--help"):
