@@ -1,11 +1,13 @@
-"""Writing files that are either whole or absent."""
+"""Files: written whole or not at all, a place for results, checksums."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 
@@ -62,3 +64,18 @@ def output_folder(path: str | os.PathLike[str]) -> Path:
         if place.is_file():
             raise NotADirectoryError(f"{place} is a file: give the path of a folder")
     return Path(path)
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Checksum of a file, in hexadecimal; one that has not changed since is not read again."""
+    status = os.stat(path)
+    return _sha256(Path(path), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: Path, size: int, changed: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

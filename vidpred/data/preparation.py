@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from vidpred.data.clips import FORMAT, VERSION
 from vidpred.data.crop import crop_and_resize
 from vidpred.data.hdf5 import checksum, create_frames, dataset, strings, texts, writing, zstd
 from vidpred.data.sources.base import Clip, Source
-from vidpred.files import replacing
+from vidpred.files import replacing, sha256
 
 _Shape = tuple[int, ...]
 _Store = Callable[[Clip, Path], _Shape]
@@ -285,18 +285,3 @@ def _assemble(
 
 def _column(values: Sequence[Any]) -> np.ndarray:
     return strings(values) if isinstance(values[0], str) else np.array(values, np.int64)
-
-
-@lru_cache(maxsize=64)  # several clips may be of one file
-def _digest(path: Path, size: int, changed: int) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def sha256(path: Path) -> str:
-    """Checksum of a file."""
-    status = path.stat()
-    return _digest(path, status.st_size, status.st_mtime_ns)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import warnings
@@ -12,6 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vidpred.files import sha256
 from vidpred.metrics.base import FrameMetric
 
 
@@ -90,15 +90,11 @@ def _find(net: str) -> Path:
             f"LPIPS needs the weights of its {net} trunk: put {name} "
             f"(https://download.pytorch.org/models/{name}) at {path} or pass weights=PATH"
         )
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
+    digest = sha256(path)
     expected = path.stem.rpartition("-")[2]
-    if not digest.hexdigest().startswith(expected):
+    if not digest.startswith(expected):
         raise ValueError(
-            f"{path} is damaged: its SHA-256 starts with {digest.hexdigest()[:8]}, not {expected}; "
-            "get it again"
+            f"{path} is damaged: its SHA-256 starts with {digest[:8]}, not {expected}; get it again"
         )
     return path
 
