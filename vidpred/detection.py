@@ -11,13 +11,12 @@ from jsonargparse import auto_cli
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from vidpred import tables, weights
-from vidpred.data import Video
+from vidpred import tables
 from vidpred.detectors import Detections, Detector, detections
 from vidpred.files import output_folder
 from vidpred.metrics import DetectionScore
 from vidpred.panels import draw_boxes
-from vidpred.streaming import find_device, forecasts
+from vidpred.streaming import find_device, forecasts, load
 from vidpred.strips import Strip, spread, strips
 from vidpred.visual import save_figure
 
@@ -62,12 +61,7 @@ def detect(
     """
     place = find_device(device)
     folder = output_folder(output)
-    predictor = weights.load_predictor(ckpt).eval().to(place)
-    if predictor.in_channels not in (1, 3):
-        raise ValueError(
-            f"{ckpt} predicts frames of {predictor.in_channels} channels; a video has 1 or 3"
-        )
-    video = Video(input, predictor.in_channels)
+    predictor, video = load(ckpt, input, place)
     dtype = next(predictor.parameters()).dtype
     scores = {name: DetectionScore(horizon, threshold) for name in ("truth", "prediction")}
     frames = (image.to(place).to(dtype) / 255 for image, _ in islice(video, max_frames))

@@ -17,11 +17,10 @@ from jsonargparse import auto_cli
 from torch import Tensor
 from torch.nn import functional as F
 
-from vidpred import weights
 from vidpred.cells import record
-from vidpred.data import Video
 from vidpred.files import replacing
 from vidpred.models import Predictor
+from vidpred.streaming import load
 from vidpred.strips import Strip, spread, strips
 from vidpred.visual import save_figure
 
@@ -55,14 +54,10 @@ def inspect(
         ValueError: One of them is damaged, the video is shorter than the context, there is no such
             layer, or an argument is out of range.
     """
-    predictor = weights.load_predictor(ckpt).eval()
-    if predictor.in_channels not in (1, 3):
-        raise ValueError(
-            f"{ckpt} predicts frames of {predictor.in_channels} channels; a video has 1 or 3"
-        )
     if context < 1:
         raise ValueError(f"context must be at least 1 frame, got {context}")
-    images = [image for image, _ in islice(Video(input, predictor.in_channels), context)]
+    predictor, video = load(ckpt, input)
+    images = [image for image, _ in islice(video, context)]
     if len(images) < context:
         raise ValueError(f"{input} has {len(images)} frames, fewer than the context of {context}")
     dtype = next(predictor.parameters()).dtype

@@ -123,11 +123,7 @@ def predict(
     if max_frames is not None and max_frames < context:
         raise ValueError(f"max_frames is {max_frames}, fewer than the context of {context}")
     place = find_device(device)
-    predictor = weights.load_predictor(ckpt).eval().to(place)
-    channels = predictor.in_channels
-    if channels not in (1, 3):
-        raise ValueError(f"{ckpt} predicts frames of {channels} channels; a video has 1 or 3")
-    video = Video(input, channels)
+    predictor, video = load(ckpt, input, place)
     dtype = next(predictor.parameters()).dtype
     shown, timed = tee(islice(video, max_frames))
     frames = (image.to(place).to(dtype) / 255 for image, _ in shown)
@@ -152,6 +148,25 @@ def main(args: Sequence[str]) -> None:
     auto_cli(
         predict, args=list(args), prog="vidpred predict", as_positional=False, exit_on_error=False
     )
+
+
+def load(ckpt: str, input: str, device: torch.device | str = "cpu") -> tuple[Predictor, Video]:
+    """A model for inference, and a video in the colours that it predicts.
+
+    Args:
+        ckpt: Checkpoint of a run, or a model folder.
+        input: Video file.
+        device: Where the model goes.
+
+    Raises:
+        FileNotFoundError: No such checkpoint or video.
+        ValueError: One of them is damaged, or the model is not one of grey or colour frames.
+    """
+    predictor = weights.load_predictor(ckpt).eval().to(device)
+    channels = predictor.in_channels
+    if channels not in (1, 3):
+        raise ValueError(f"{ckpt} predicts frames of {channels} channels; a video has 1 or 3")
+    return predictor, Video(input, 1 if channels == 1 else 3)
 
 
 def find_device(name: str | None) -> torch.device:
