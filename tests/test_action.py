@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from test_forecast import trainer
 from test_resume import Interrupt, Interruption, assert_same
 from test_video_files import write
 from test_zoo import FREE_RUNNING, MODELS
@@ -66,19 +66,6 @@ class Bars(VideoData):
 
     def setup(self, stage=None):
         self.train_set = self.val_set = self.test_set = self.clips
-
-
-def trainer(folder, **arguments: Any) -> Trainer:
-    quiet: dict[str, Any] = {
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-        "default_root_dir": folder,
-    }
-    return Trainer(**quiet | arguments)
 
 
 @pytest.mark.parametrize("name", [*MODELS, *FREE_RUNNING])
