@@ -14,12 +14,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from vidpred.files import replacing
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
 Step = Callable[[], None]
 
@@ -101,6 +104,35 @@ def training_step(
 
 def autocast(precision: str, device: str) -> torch.autocast | nullcontext[None]:
     return torch.autocast(device, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def fit(
+    task: LightningModule,
+    data: LightningDataModule,
+    steps: int,
+    folder: Path,
+    callbacks: list[Callback],
+    **settings: Any,
+) -> Trainer:
+    """Train for so many steps, or go on from ``last.ckpt`` in the folder, validating ten times."""
+    # Not at the top: it would be part of every peak.
+    from lightning.pytorch import Trainer
+
+    trainer = Trainer(
+        max_steps=steps,
+        val_check_interval=max(1, steps // 10),
+        check_val_every_n_epoch=None,
+        callbacks=callbacks,
+        default_root_dir=folder,
+        logger=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        **settings,
+    )
+    last = folder / "last.ckpt"
+    trainer.fit(task, data, ckpt_path=last if last.exists() else None, weights_only=True)
+    return trainer
 
 
 def same_settings(arguments: argparse.Namespace, path: Path, elsewhere: set[str]) -> None:

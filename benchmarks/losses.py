@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from common import machine, same_settings, table, write_rows
+from common import fit, machine, same_settings, table, write_rows
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -212,20 +212,8 @@ def train(
     task, course = build(arguments, name, measures), Course()
     folder = arguments.output / name.replace(" + ", "-").lower()
     checkpoint = ResumableCheckpoint("val_psnr", "max", str(folder))
-    trainer = Trainer(
-        max_steps=arguments.steps,
-        precision=arguments.precision,
-        val_check_interval=max(1, arguments.steps // 10),
-        check_val_every_n_epoch=None,
-        callbacks=[course, checkpoint],
-        default_root_dir=folder,
-        logger=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        enable_model_summary=False,
-    )
-    last = folder / "last.ckpt"
-    trainer.fit(task, data, ckpt_path=last if last.exists() else None, weights_only=True)
+    callbacks: list[Callback] = [course, checkpoint]
+    trainer = fit(task, data, arguments.steps, folder, callbacks, precision=arguments.precision)
     trainer.test(task, data, verbose=False)
     return task, course
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import interleaved, machine, peak_memory, same_settings, table, write_rows
+from common import fit, interleaved, machine, peak_memory, same_settings, table, write_rows
 from costs import TABLES, beside_the_papers, counted, multiply_adds, weights_of
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -218,21 +218,8 @@ def train(
     )
     every = max(1, arguments.train // 10)
     checkpoint = ModelCheckpoint(folder, save_last=True, every_n_train_steps=every)
-    trainer = Trainer(
-        max_steps=arguments.train,
-        val_check_interval=every,
-        check_val_every_n_epoch=None,
-        gradient_clip_val=1.0,
-        callbacks=[curve, checkpoint],
-        default_root_dir=folder,
-        logger=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        enable_model_summary=False,
-    )
-    last = folder / "last.ckpt"
     start = time.perf_counter()
-    trainer.fit(task, data, ckpt_path=last if last.exists() else None, weights_only=True)
+    trainer = fit(task, data, arguments.train, folder, [curve, checkpoint], gradient_clip_val=1.0)
     minutes = (time.perf_counter() - start) / 60
     trainer.test(task, data, verbose=False)
     scores = {"trained min": minutes} | {
