@@ -8,6 +8,7 @@ import platform
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -127,11 +128,10 @@ def _run(
 def _expanded(args: Sequence[str]) -> Iterator[str]:
     """The arguments, with ``--data FILE.h5`` written out."""
     previous = ""
-    for argument in args:
-        option, _, value = argument.partition("=")
-        if option == "--data" and Path(value).suffix in (".h5", ".hdf5"):
-            yield from ("--data", "vidpred.data.ClipsData", "--data.path", value)
-        elif previous == "--data" and Path(argument).suffix in (".h5", ".hdf5"):
+    for argument in chain.from_iterable(
+        x.split("=", 1) if x.startswith("--data=") else [x] for x in args
+    ):
+        if previous == "--data" and Path(argument).suffix in (".h5", ".hdf5"):
             yield from ("vidpred.data.ClipsData", "--data.path", argument)
         else:
             yield argument
