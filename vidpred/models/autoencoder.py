@@ -201,17 +201,6 @@ class PatchEncoder(Encoder):
         return [squares.flatten(3).permute(0, 3, 1, 2)]
 
 
-def before_convolution(frames: Tensor) -> Tensor:
-    """Frames in the dtype that autocast gives convolutions: before they are folded, not after.
-
-    At high resolution each pass over the frames counts.
-    """
-    kind = frames.device.type
-    if torch.is_autocast_enabled(kind):
-        return frames.to(torch.get_autocast_dtype(kind))
-    return frames
-
-
 class PatchDecoder(Decoder):
     """A 1x1 convolution to folded patches, then unfolding.
 

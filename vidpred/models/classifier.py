@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from vidpred.cells.base import to_channels_last
 from vidpred.models.autoencoder import at_least_one_channel
-from vidpred.models.predictor import Predictor, check_frames
+from vidpred.models.frames import check_frames
+from vidpred.models.predictor import Predictor
 
 
 def hidden_states(predictor: Predictor, context: Tensor, horizon: int) -> Tensor:

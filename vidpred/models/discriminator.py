@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidpred.cells.base import recomputed, to_channels_last
-from vidpred.models.autoencoder import PatchEncoder, before_convolution
-from vidpred.models.predictor import check_frames, pad_to_multiple
+from vidpred.models.autoencoder import PatchEncoder
+from vidpred.models.frames import before_convolution, check_frames, pad_to_multiple
 
 
 class Discriminator(nn.Module):

@@ -19,9 +19,9 @@ from vidpred.models.autoencoder import (
     Decoder,
     Encoder,
     PatchEncoder,
-    before_convolution,
     upsample,
 )
+from vidpred.models.frames import before_convolution
 
 
 class DomainEncoder(Encoder):

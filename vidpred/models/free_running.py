@@ -11,7 +11,8 @@ from torch.utils._pytree import tree_map
 
 from vidpred.cells.base import FreeRunning
 from vidpred.models.autoencoder import Decoder, Encoder
-from vidpred.models.predictor import Predictor, choose
+from vidpred.models.frames import choose
+from vidpred.models.predictor import Predictor
 
 
 class FreeRunningPredictor(Predictor):

@@ -13,7 +13,7 @@ from torchmetrics import Accuracy, MeanMetric, Metric
 
 from vidpred.files import replacing
 from vidpred.models import ActionClassifier, Predictor, hidden_states
-from vidpred.models.predictor import check_range
+from vidpred.models.frames import check_range
 from vidpred.models.remat import RematSetting
 from vidpred.tasks.base import MakeOptimizer, MakeScheduler, Task
 from vidpred.tasks.callbacks import run_folder

@@ -14,7 +14,7 @@ from vidpred import tables, visual
 from vidpred.cells import total_penalty
 from vidpred.metrics import STANDARD, FrameMetric
 from vidpred.models import Predictor
-from vidpred.models.predictor import check_range
+from vidpred.models.frames import check_range
 from vidpred.models.remat import RematSetting
 from vidpred.sampling import Sampling, ScheduledSampling, draw_keep
 from vidpred.tasks.base import MakeOptimizer, MakeScheduler, Task
