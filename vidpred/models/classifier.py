@@ -125,7 +125,10 @@ class ActionClassifier(nn.Module):
 
 def _layer(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv3d(in_channels, out_channels, 3, stride=2, padding=1),
+        # Not padded by the convolution: for maps of one pixel, oneDNN 3.13 (torch 2.15) then reads
+        # memory that is not its own for the weights' gradient in bfloat16 on a CPU.
+        nn.ConstantPad3d(1, 0.0),
+        nn.Conv3d(in_channels, out_channels, 3, stride=2),
         nn.GroupNorm(4, out_channels),
         nn.ReLU(inplace=True),
     )
