@@ -84,9 +84,9 @@ def test_under_autocast_it_returns_the_dtype_of_the_frames():
         ({"in_channels": 0}, "at least one channel, got in_channels=0"),
         ({"hidden_channels": 4}, "a multiple of 4 from 8 on, got 4"),
         ({"hidden_channels": 18}, "a multiple of 4 from 8 on, got 18"),
-        ({"downsamplings": 0}, "of at least 1, got 0, 1 and"),
-        ({"patch": 0}, "of at least 1, got 8, 0 and"),
-        ({"grid": (1, 0)}, r"of at least 1, got 8, 1 and \(1, 0\)"),
+        ({"downsamplings": 0}, r"of at least 1, got 0 and \(1, 1\)"),
+        ({"patch": 0}, "patch must be at least 1 pixel, got 0"),
+        ({"grid": (1, 0)}, r"of at least 1, got 8 and \(1, 0\)"),
     ],
 )
 def test_what_it_refuses(options, says):

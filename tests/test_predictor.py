@@ -320,7 +320,7 @@ def test_weights_and_feature_maps_are_channels_last(name: str) -> None:
 
 def test_maps_of_grey_frames_are_channels_last() -> None:
     model = zoo.stacked(STGRUCell, hidden_channels=8)
-    for feature in model.encoder(torch.rand(2, 1, 16, 16)):
+    for feature in model._encode(torch.rand(2, 1, 16, 16)):
         assert feature.is_contiguous(memory_format=torch.channels_last)
 
 

@@ -155,7 +155,7 @@ def test_a_failure_leaves_the_older_model(folder: Path, monkeypatch: pytest.Monk
 
 def by_hand() -> Predictor:
     model = small()
-    return Predictor(model.encoder, model.core, model.decoder)
+    return Predictor(model.encoder, model.core, model.decoder, model.patch)
 
 
 def changed() -> Predictor:

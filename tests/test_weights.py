@@ -98,13 +98,13 @@ def test_colour_patches_are_reordered() -> None:
     conv = torch.nn.functional.conv2d
     torch.testing.assert_close(
         conv(
-            model.encoder(frames)[-1], model.state_dict()["core.cells.0.conv_x.0.weight"], padding=2
+            model._encode(frames)[-1], model.state_dict()["core.cells.0.conv_x.0.weight"], padding=2
         ),
         conv(their_fold, theirs["cell_list.0.conv_x.0.weight"], padding=2),
     )
     top = torch.rand(2, hidden, 4, 3)
     torch.testing.assert_close(
-        model.decoder(top, []),
+        model._decode(top, [], frames.shape[-2:]),
         rearrange(
             conv(top, theirs["conv_last.weight"]), "b (p q c) h w -> b c (h p) (w q)", p=p, q=p
         ),
@@ -137,11 +137,11 @@ def test_colour_patches_of_strpm_are_reordered() -> None:
     frames = torch.rand(2, colours, 8, 6)
     their_fold = rearrange(frames, "b c (h p) (w q) -> b (p q c) h w", p=p, q=p)
     features = [conv(f"encoder_{d}.encoder_{d}_conv-1", their_fold).relu() for d in "tso"]
-    torch.testing.assert_close(model.encoder(frames)[-1], torch.cat(features, dim=1))
+    torch.testing.assert_close(model._encode(frames)[-1], torch.cat(features, dim=1))
     c, m, o = (conv(f"{d}_srcnn.0", x) for d, x in zip("cmo", features, strict=True))
     unfolded = o * torch.tanh(conv("conv_last_sr", torch.cat([c, m], dim=1)))
     torch.testing.assert_close(
-        model.decoder(torch.cat(features, dim=1), []),
+        model._decode(torch.cat(features, dim=1), [], frames.shape[-2:]),
         rearrange(unfolded, "b (p q c) h w -> b c (h p) (w q)", p=p, q=p),
     )
 
@@ -180,13 +180,13 @@ def test_colour_patches_of_stip_s_clips_are_reordered() -> None:
         for d in "ts"
     ]
     encoded = torch.cat(features, dim=1).squeeze(2)
-    torch.testing.assert_close(model.encoder(clip.flatten(1, 2))[-1], encoded)
+    torch.testing.assert_close(model._encode(*clip.unbind(1))[-1], encoded)
     # What the core gives of T is decoded by what is named after S.
     pairs = zip("st", encoded.chunk(2, dim=1), strict=True)
     domains = [conv2d(x, *weights(f"{d}_srcnn.0")) for d, x in pairs]
     frame = conv2d(torch.cat(domains, dim=1), *weights("conv_last_sr"))
     torch.testing.assert_close(
-        model.decoder(encoded, []),
+        model._decode(encoded, [], clip.shape[-2:]),
         rearrange(frame, "b (p q c) h w -> b c (h p) (w q)", p=p, q=p),
     )
 
@@ -220,7 +220,7 @@ def test_the_first_highway_is_reordered_too() -> None:
     their_fold = rearrange(frames, "b c (h p) (w q) -> b (p q c) h w", p=p, q=p)
     conv = torch.nn.functional.conv2d
     torch.testing.assert_close(
-        conv(model.encoder(frames)[-1], ours["core.stack.cells.0.conv.weight"]),
+        conv(model._encode(frames)[-1], ours["core.stack.cells.0.conv.weight"]),
         conv(their_fold, theirs["conv_first_v.weight"]),
     )
 
@@ -243,7 +243,7 @@ def test_windows_of_colour_patches_are_reordered() -> None:
     top = torch.rand(2, hidden, depth, 4, 3)
     conv = torch.nn.functional.conv3d(top, theirs["conv_last.weight"], theirs["conv_last.bias"])
     torch.testing.assert_close(
-        model.decoder(top.flatten(1, 2), []),
+        model._decode(top.flatten(1, 2), [], torch.Size((8, 6))),
         rearrange(conv.squeeze(2), "b (p q c) h w -> b c (h p) (w q)", p=p, q=p),
     )
     weight = model.state_dict()[f"{place}conv_x.0.weight"]

@@ -353,8 +353,7 @@ def test_defaults_are_the_papers_settings() -> None:
         kernels = {m.kernel_size for m in layers(model).modules() if isinstance(m, nn.Conv3d)}
         deep = {"stam": (3, 3, 3), "stae": (3, 5, 5)}.get(name, (2, 5, 5))
         assert kernels <= {deep, (1, 1, 1)}
-        encoder: Any = model.encoder
-        assert encoder.stride == {"strpm": 8 * 4, "stip": 2 * 16, "stae": 8 * 4}.get(name, 4)
+        assert model.stride == {"strpm": 8 * 4, "stip": 2 * 16, "stae": 8 * 4}.get(name, 4)
     for cell in layers(made["stau"]):
         assert (cell.tau, cell.theta, cell.gamma, cell.scaled) == (5, 5, 0.0, True)
     for cell in layers(made["mau"]):
@@ -385,8 +384,7 @@ def test_defaults_are_the_papers_settings() -> None:
 def test_crevnets_defaults_are_the_papers_settings() -> None:
     """36 convolutions each way, 8 units of 32 channels, windows of 3 frames, all kernels cubic."""
     model = zoo.crevnet()
-    encoder: Any = model.encoder
-    assert encoder.stride == 8
+    assert model.stride == 8
     assert {type(cell) for cell in layers(model)} == {cells.ReversiblePMCell}
     assert len(layers(model)) == 8
     assert {cell.width for cell in layers(model)} == {32}
@@ -426,8 +424,7 @@ def test_arguments_arrive() -> None:
     assert layers(model)[0].conv_x[0].weight.shape == (32, 12, 5, 5)
     assert {cell.forget_bias for cell in layers(model)} == {0.0}
     model = zoo.strpm(3, 8, 3, 1, kernel_size=3, patch=4, tau=2)
-    encoder = model.encoder
-    assert (encoder.stride, encoder.patch, len(layers(model))) == (8, 4, 3)
+    assert (model.encoder.stride, model.patch, len(layers(model))) == (2, 4, 3)
     assert {cell.att_m[0].weight.shape for cell in layers(model)} == {(8, 16, 3, 3)}
 
 
@@ -465,7 +462,7 @@ def test_any_unit_makes_a_model(unit: Any, frame: str) -> None:
 def test_every_parameter_of_a_model_receives_a_gradient(name: str) -> None:
     torch.manual_seed(0)
     model = MODELS[name](hidden_channels=4, layers=2)
-    side = 4 * model.encoder.stride
+    side = 4 * model.stride
     frames = torch.rand(2, 5, 1, side, side)
     predicted, state = model.rollout_with_state(frames, torch.zeros(2, 4, dtype=torch.bool))
     (predicted.square().sum() + cells.total_penalty(state)).backward()
@@ -477,7 +474,8 @@ def test_every_parameter_of_a_model_receives_a_gradient(name: str) -> None:
 
 @any_model
 def test_layer_norm_ties_a_model_to_its_size(name: str) -> None:
-    stride = MODELS[name](hidden_channels=4, layers=2).encoder.stride
+    model = MODELS[name](hidden_channels=4, layers=2)
+    stride = model.patch * model.encoder.stride
     size = (8 * stride - 2, 6 * stride - 2)
     model = MODELS[name](hidden_channels=4, layers=2, norm="layer", size=size)
     with torch.no_grad():
@@ -544,9 +542,9 @@ def test_the_decoders_of_domains_keep_no_map_of_the_frame_s_size(name: str) -> N
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
         model.decoder(coarsest, finer)
     # But the product of two frames where there is an output domain.
-    width = model.in_channels * model.encoder.patch**2 if name != "stip" else 0
+    width = model.in_channels * model.patch**2 if name != "stip" else 0
     sizes = {x.shape for x in kept if x.dim() == 4}
-    widths = {size[1] for size in sizes if size[-1] == 64 // model.encoder.patch}
+    widths = {size[1] for size in sizes if size[-1] == 64}
     assert widths <= {width}
 
 

@@ -10,22 +10,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vidpred.models.frames import at_least_one_channel
 from vidpred.models.volume import convolution, transposed
 
 
 class Encoder(nn.Module, abc.ABC):
     """Maps frames to feature maps, the coarsest of which enters the recurrent core.
 
+    A predictor of patches or clips gives it folded frames: see :class:`Predictor`.
+
     Attributes:
-        in_channels: Channels of a frame.
-        stride: The sides of a frame must be multiples of it (the predictor pads); the coarsest
-            feature map is smaller by this factor.
-        patch: Side of the squares of pixels that are folded into channels, 1 for none.
+        in_channels: Channels of what it is given.
+        stride: The sides of that must be multiples of it (the predictor pads); the coarsest feature
+            map is smaller by this factor.
     """
 
     in_channels: int
     stride: int
-    patch: int = 1
 
     @abc.abstractmethod
     def forward(self, frames: Tensor) -> list[Tensor]:
@@ -88,10 +89,6 @@ class ConvEncoder(Encoder):
         )
 
     def forward(self, frames: Tensor) -> list[Tensor]:
-        # A grey frame is in both layouts at once, and a convolution would take it for contiguous:
-        # only the strides of a copy tell that its output, the widest map, is to be channels-last.
-        grey = self.in_channels == 1
-        frames = frames.to(frames.dtype, copy=grey, memory_format=torch.channels_last)
         features = []
         for conv in self.convs:
             frames = F.leaky_relu(conv(frames), self.slope, inplace=True)
@@ -176,53 +173,35 @@ def upsample(x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
 
 
 class PatchEncoder(Encoder):
-    """Folds each ``patch`` x ``patch`` square of a frame into channels (colour, row, column).
+    """Hands folded frames to the core as they are.
 
     Args:
-        in_channels: Channels of a frame.
-        patch: Side of a square, in pixels.
+        in_channels: Channels of a folded frame.
     """
 
-    def __init__(self, in_channels: int, patch: int) -> None:
+    stride = 1
+
+    def __init__(self, in_channels: int) -> None:
         super().__init__()
-        if patch < 1:
-            raise ValueError(f"patch must be at least 1 pixel, got {patch}")
         at_least_one_channel(in_channels)
         self.in_channels = in_channels
-        self.stride = self.patch = patch
 
     def forward(self, frames: Tensor) -> list[Tensor]:
-        # As F.pixel_unshuffle, but in one copy: channels-last is where its output goes.
-        squares = frames.unflatten(3, (-1, self.patch)).unflatten(2, (-1, self.patch))
-        squares = squares.permute(0, 2, 4, 1, 3, 5)
-        if self.patch == 2:  # copied row by row, two pixels at a time, it takes five times as long
-            pixels = [pixel for row in squares.unbind(-2) for pixel in row.unbind(-1)]
-            return [torch.stack(pixels, dim=-1).flatten(3).permute(0, 3, 1, 2)]
-        return [squares.flatten(3).permute(0, 3, 1, 2)]
+        return [frames]
 
 
 class PatchDecoder(Decoder):
-    """A 1x1 convolution to folded patches, then unfolding.
+    """A 1x1 convolution to the folded frame.
 
     Args:
         hidden_channels: Channels of the core's feature map.
-        out_channels: Channels of a frame.
-        patch: Side of a square, in pixels.
+        out_channels: Channels of a folded frame.
         bias: Whether the convolution has one.
     """
 
-    def __init__(
-        self, hidden_channels: int, out_channels: int, patch: int, bias: bool = False
-    ) -> None:
+    def __init__(self, hidden_channels: int, out_channels: int, bias: bool = False) -> None:
         super().__init__()
-        self.patch = patch
-        self.to_patches = nn.Conv2d(hidden_channels, out_channels * patch**2, 1, bias=bias)
+        self.to_patches = nn.Conv2d(hidden_channels, out_channels, 1, bias=bias)
 
     def forward(self, x: Tensor, features: Sequence[Tensor]) -> Tensor:
-        return F.pixel_shuffle(self.to_patches(x), self.patch)
-
-
-def at_least_one_channel(in_channels: int) -> None:
-    """Refuse frames without colours."""
-    if in_channels < 1:
-        raise ValueError(f"a frame has at least one channel, got in_channels={in_channels}")
+        return self.to_patches(x)

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidpred.cells.base import to_channels_last
-from vidpred.models.autoencoder import at_least_one_channel
-from vidpred.models.frames import check_frames
+from vidpred.models.frames import at_least_one_channel, check_frames
 from vidpred.models.predictor import Predictor
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from vidpred.cells.base import Cell, recomputed
@@ -25,35 +24,41 @@ class ClipPredictor(Predictor):
     Frames before the first one are zero.
 
     Args:
-        encoder: Clips to feature maps; its channels are those of a clip, oldest frame first.
+        encoder: Folded clips to feature maps; its channels are those of a clip, oldest frame first.
         core: A cell, usually a wiring of cells, for the coarsest of these feature maps.
-        decoder: The core's feature map back to frames.
+        decoder: The core's feature map back to folded frames.
+        patch: As for :class:`Predictor`.
         length: How many frames make a clip.
 
     Raises:
-        ValueError: ``length`` is below 1 or does not divide the encoder's channels.
+        ValueError: As :class:`Predictor`; ``length`` is below 1 or does not divide the channels.
 
     Example:
         >>> import torch
         >>> from vidpred.cells import ConvGRUCell
         >>> from vidpred.models import PatchDecoder, PatchEncoder
-        >>> core, decoder = ConvGRUCell(2 * 16, 8), PatchDecoder(8, 1, patch=4)
-        >>> predictor = ClipPredictor(PatchEncoder(2 * 1, patch=4), core, decoder, length=2)
+        >>> core, decoder = ConvGRUCell(2 * 16, 8), PatchDecoder(8, 16)
+        >>> predictor = ClipPredictor(PatchEncoder(2 * 16), core, decoder, patch=4, length=2)
         >>> predictor(torch.rand(1, 4, 1, 30, 20), horizon=3).shape
         torch.Size([1, 3, 1, 30, 20])
     """
 
     def __init__(
-        self, encoder: Encoder, core: Cell[Tensor, Any], decoder: Decoder, length: int = 2
+        self,
+        encoder: Encoder,
+        core: Cell[Tensor, Any],
+        decoder: Decoder,
+        patch: int = 1,
+        length: int = 2,
     ) -> None:
-        super().__init__(encoder, core, decoder)
-        if length < 1 or encoder.in_channels % length:
+        super().__init__(encoder, core, decoder, patch)
+        if length < 1 or self.in_channels % length:
             raise ValueError(
                 f"an encoder of {encoder.in_channels} channels cannot see clips of {length} "
-                "frame(s): its in_channels must be length times those of a frame"
+                "frame(s): its in_channels must be length times those of a folded frame"
             )
         self.length = length
-        self.in_channels = encoder.in_channels // length
+        self.in_channels //= length
 
     def init_state(self, frame: Tensor) -> ClipState:
         # One zero seen from all pixels: at high resolution a frame is 100 MB.
@@ -66,9 +71,6 @@ class ClipPredictor(Predictor):
         clip = (*state.frames, frame)
         # The encoder's maps are the widest of the model, clips at high resolution wider still: the
         # frames, which are kept in any case, give both again. Only the time loop goes without.
-        *finer, coarsest = recomputed(self._encode_clip, *clip)
+        *finer, coarsest = recomputed(self._encode, *clip)
         top, core = self.core(coarsest, state.core)
         return (top, finer), ClipState(clip[1:], core)
-
-    def _encode_clip(self, *frames: Tensor) -> list[Tensor]:
-        return self._encode(torch.cat(frames, dim=1))

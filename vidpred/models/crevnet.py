@@ -140,17 +140,15 @@ class TwoWay(ReversibleZigzag):
 
 
 class LatestFrame(Decoder):
-    """Unfolds the last of the folded frames that rise as one feature map.
+    """The last of the folded frames that rise as one feature map.
 
     Args:
         depth: How many frames there are.
-        patch: Side of the squares that are folded into channels, in pixels.
     """
 
-    def __init__(self, depth: int, patch: int) -> None:
+    def __init__(self, depth: int) -> None:
         super().__init__()
         self.depth = depth
-        self.patch = patch
 
     def forward(self, x: Tensor, features: Sequence[Tensor]) -> Tensor:
-        return F.pixel_shuffle(x.unflatten(1, (-1, self.depth))[:, :, -1], self.patch)
+        return x.unflatten(1, (-1, self.depth))[:, :, -1]

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidpred.cells.base import recomputed, to_channels_last
-from vidpred.models.autoencoder import PatchEncoder
-from vidpred.models.frames import before_convolution, check_frames, pad_to_multiple
+from vidpred.models.folding import fold, folded_channels
+from vidpred.models.frames import check_frames, convolution_dtype
 
 
 class Discriminator(nn.Module):
@@ -68,16 +68,15 @@ class Discriminator(nn.Module):
                 "hidden_channels must make 4 groups of 2 or more for the group norm: a multiple of "
                 f"4 from 8 on, got {hidden_channels}"
             )
-        if downsamplings < 1 or patch < 1 or min(grid) < 1:
+        if downsamplings < 1 or min(grid) < 1:
             raise ValueError(
-                f"expected downsamplings, patch and both sides of grid of at least 1, got "
-                f"{downsamplings}, {patch} and {grid}"
+                f"expected downsamplings and both sides of grid of at least 1, got {downsamplings} "
+                f"and {grid}"
             )
         self.in_channels = in_channels
         self.patch = patch
-        self.fold = PatchEncoder(in_channels, patch)
         self.grid = grid
-        widths = [in_channels * patch**2] + [hidden_channels] * downsamplings
+        widths = [folded_channels(in_channels, patch)] + [hidden_channels] * downsamplings
         self.layers = nn.Sequential(*(_layer(*pair, slope) for pair in pairwise(widths)))
         self.linear = nn.Linear(hidden_channels * grid[0] * grid[1], 1)
         to_channels_last(self)
@@ -96,7 +95,7 @@ class Discriminator(nn.Module):
         return logits.squeeze(2), features
 
     def _first_conv(self, frames: Tensor) -> Tensor:
-        (folded,) = self.fold(pad_to_multiple(before_convolution(frames), self.patch))
+        folded = fold([frames], self.patch, self.patch, convolution_dtype(frames))
         return self._first_layer[0](folded)
 
     @property

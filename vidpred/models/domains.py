@@ -11,38 +11,34 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vidpred.models.autoencoder import (
     ConvDecoder,
     ConvEncoder,
     Decoder,
     Encoder,
-    PatchEncoder,
     upsample,
 )
-from vidpred.models.frames import before_convolution
 
 
 class DomainEncoder(Encoder):
-    """A :class:`ConvEncoder` for each domain, on the frame's folded patches.
+    """A :class:`ConvEncoder` for each domain, of a folded frame.
 
     The maps that can be recalled are those between the finest and the coarsest: of each size one by
     domain, the domains in turn. The finest is the widest map of the model, and not kept.
 
     Args:
-        in_channels: Channels of a frame, or of a clip: its frames side by side.
+        in_channels: Channels of a folded frame, or of a clip: its frames side by side.
         hidden_channels: Channels of a domain's feature maps.
-        downsamplings: How often the sides of the folded frame are halved.
-        patch: Side of the squares that are folded into channels, in pixels.
+        downsamplings: How often the sides are halved.
         domains: Their names, in order.
         slope: Of the LeakyReLU below zero; 0 makes it a ReLU.
         depth: Makes the encoders 3D, for clips of so many frames. ``None``: 2D.
 
     Example:
         >>> import torch
-        >>> encoder = DomainEncoder(1, 8, 2, patch=2, domains=("t", "s"))
-        >>> [tuple(f.shape) for f in encoder(torch.zeros(2, 1, 32, 24))]
+        >>> encoder = DomainEncoder(4, 8, 2, domains=("t", "s"))
+        >>> [tuple(f.shape) for f in encoder(torch.zeros(2, 4, 16, 12))]
         [(2, 8, 8, 6), (2, 8, 8, 6), (2, 16, 4, 3)]
     """
 
@@ -51,32 +47,28 @@ class DomainEncoder(Encoder):
         in_channels: int,
         hidden_channels: int,
         downsamplings: int,
-        patch: int,
         domains: Sequence[str],
         slope: float = 0.2,
         depth: int | None = None,
     ) -> None:
         super().__init__()
-        self.fold = PatchEncoder(in_channels, patch)
-        sizes = in_channels * patch**2, hidden_channels, downsamplings
+        sizes = in_channels, hidden_channels, downsamplings
         self.domains = nn.ModuleDict({name: ConvEncoder(*sizes, slope, depth) for name in domains})
         self.in_channels = in_channels
-        self.stride = patch * 2**downsamplings
-        self.patch = patch
+        self.stride = 2**downsamplings
         self.depth = depth
 
     def forward(self, frames: Tensor) -> list[Tensor]:
-        (folded,) = self.fold(before_convolution(frames))
         if self.depth is not None:  # colours by frames, where a clip has frames by colours
-            clip = folded.movedim(1, -1).unflatten(-1, (self.depth, -1))
-            folded = clip.transpose(-1, -2).flatten(-2).movedim(-1, 1)
-        sizes = zip(*(encode(folded) for encode in self.domains.values()), strict=True)
+            clip = frames.movedim(1, -1).unflatten(-1, (self.depth, -1))
+            frames = clip.transpose(-1, -2).flatten(-2).movedim(-1, 1)
+        sizes = zip(*(encode(frames) for encode in self.domains.values()), strict=True)
         *finer, coarsest = sizes
         return [*(x for maps in finer[1:] for x in maps), torch.cat(coarsest, dim=1)]
 
 
 class MergedDecoder(Decoder):
-    r"""A :class:`ConvDecoder` for each domain, then :math:`W_{1 \times 1} * [...]` and unfolding.
+    r"""A :class:`ConvDecoder` for each domain, then :math:`W_{1 \times 1} * [...]`.
 
     Each recalls, by size, the maps of the encoder of the domain at the other end of the order: that
     is the form of STIP's code.
@@ -84,9 +76,8 @@ class MergedDecoder(Decoder):
     Args:
         in_channels: Channels of a domain's feature map, as it comes from the core.
         hidden_channels: Channels of a domain's later feature maps.
-        out_channels: Channels of a frame.
-        upsamplings: How often the sides are doubled before the unfolding.
-        patch: Side of the squares that are unfolded, in pixels.
+        out_channels: Channels of a folded frame.
+        upsamplings: How often the sides are doubled.
         domains: Their names, in order.
         recall: Weight of the encoders' feature maps; 0 for none.
         slope: Of the LeakyReLU below zero; 0 makes it a ReLU.
@@ -94,9 +85,9 @@ class MergedDecoder(Decoder):
 
     Example:
         >>> import torch
-        >>> decoder = MergedDecoder(8, 8, 1, 2, patch=2, domains=("t", "s"))
+        >>> decoder = MergedDecoder(8, 8, 4, 2, domains=("t", "s"))
         >>> decoder(torch.zeros(2, 16, 4, 3), []).shape
-        torch.Size([2, 1, 32, 24])
+        torch.Size([2, 4, 16, 12])
     """
 
     def __init__(
@@ -105,7 +96,6 @@ class MergedDecoder(Decoder):
         hidden_channels: int,
         out_channels: int,
         upsamplings: int,
-        patch: int,
         domains: Sequence[str],
         recall: float = 0.0,
         slope: float = 0.2,
@@ -113,17 +103,14 @@ class MergedDecoder(Decoder):
     ) -> None:
         super().__init__()
         self.recall = recall
-        self.patch = patch
-        folded = out_channels * patch**2
-        sizes = in_channels, hidden_channels, folded, upsamplings
+        sizes = in_channels, hidden_channels, out_channels, upsamplings
         self.domains = nn.ModuleDict(
             {name: ConvDecoder(*sizes, recall, slope, depth) for name in domains}
         )
-        self.merge = nn.Conv2d(len(domains) * folded, folded, 1)
+        self.merge = nn.Conv2d(len(domains) * out_channels, out_channels, 1)
 
     def forward(self, x: Tensor, features: Sequence[Tensor]) -> Tensor:
-        maps = x.chunk(len(self.domains), dim=1)
-        return F.pixel_shuffle(self.merged(maps, features), self.patch)
+        return self.merged(x.chunk(len(self.domains), dim=1), features)
 
     def merged(self, maps: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:
         """The folded frame, from one feature map for each domain."""

@@ -13,7 +13,8 @@ from torch.utils._pytree import tree_leaves
 
 from vidpred.cells.base import Cell, FreeRunning, zeros
 from vidpred.cells.wiring import Stack
-from vidpred.models.autoencoder import Decoder, Encoder, at_least_one_channel
+from vidpred.models.autoencoder import Decoder, Encoder
+from vidpred.models.frames import at_least_one_channel
 
 
 def shrinking(in_channels: int, out_channels: int, stride: int) -> nn.Conv2d:

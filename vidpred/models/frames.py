@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 
 def choose(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
@@ -12,10 +11,10 @@ def choose(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     return torch.where(mask.view(-1, *[1] * (yes.dim() - 1)), yes, no)
 
 
-def pad_to_multiple(frames: Tensor, stride: int) -> Tensor:
-    """Repeat the last row and column of frames until both sides are multiples of ``stride``."""
-    bottom, right = (-side % stride for side in frames.shape[-2:])
-    return F.pad(frames, (0, right, 0, bottom), mode="replicate") if bottom or right else frames
+def at_least_one_channel(in_channels: int) -> None:
+    """Refuse frames without colours."""
+    if in_channels < 1:
+        raise ValueError(f"a frame has at least one channel, got in_channels={in_channels}")
 
 
 def check_frames(frames: Tensor, channels: int) -> None:
@@ -42,12 +41,7 @@ def check_range(frames: Tensor) -> None:
         raise ValueError(f"frames must lie in [0, 1], got values in [{low:.4g}, {high:.4g}]")
 
 
-def before_convolution(frames: Tensor) -> Tensor:
-    """Frames in the dtype that autocast gives convolutions: before they are folded, not after.
-
-    At high resolution each pass over the frames counts.
-    """
+def convolution_dtype(frames: Tensor) -> torch.dtype:
+    """What a convolution of these frames would convert them to: under autocast another one."""
     kind = frames.device.type
-    if torch.is_autocast_enabled(kind):
-        return frames.to(torch.get_autocast_dtype(kind))
-    return frames
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else frames.dtype

@@ -39,7 +39,7 @@ class FreeRunningPredictor(Predictor):
 
     def __init__(self, encoder: Encoder, core: FreeRunning[Any], decoder: Decoder) -> None:
         super().__init__(encoder, core, decoder)
-        self.stride = encoder.stride * core.stride
+        self.stride *= core.stride
 
     def _observe(self, frame: Tensor, known: bool | Tensor, state: Any) -> tuple[None, Any]:
         if known is False:

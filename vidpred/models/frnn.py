@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidpred.models.autoencoder import Decoder, Encoder, at_least_one_channel
+from vidpred.models.autoencoder import Decoder, Encoder
+from vidpred.models.frames import at_least_one_channel
 
 
 class TanhEncoder(Encoder):

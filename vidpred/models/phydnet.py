@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vidpred.cells import Cell, Stack
 from vidpred.models.autoencoder import Decoder, Encoder
+from vidpred.models.frames import at_least_one_channel
 
 
 def block(conv: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
@@ -46,8 +47,7 @@ class PhyDNetEncoder(Encoder):
 
     def __init__(self, in_channels: int, hidden_channels: int) -> None:
         super().__init__()
-        if in_channels < 1:
-            raise ValueError(f"a frame has at least one channel, got in_channels={in_channels}")
+        at_least_one_channel(in_channels)
         half = -(-hidden_channels // 2)
         self.in_channels = in_channels
         self.blocks = nn.Sequential(

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from vidpred.cells.base import Cell, recomputed, to_channels_last
 from vidpred.models import pretrained
 from vidpred.models.autoencoder import Decoder, Encoder
-from vidpred.models.frames import check_frames, check_range, choose, pad_to_multiple
+from vidpred.models.folding import fold, unfold
+from vidpred.models.frames import check_frames, check_range, choose, convolution_dtype
 from vidpred.models.remat import RematSetting, check_remat, units
 
 
@@ -24,9 +25,14 @@ class Predictor(nn.Module):
     encoder's stride and the predictions are cropped. Weights and feature maps are channels-last.
 
     Args:
-        encoder: Frames to feature maps.
+        encoder: Folded frames to feature maps.
         core: A cell, usually a wiring of cells, for the coarsest of these feature maps.
-        decoder: The core's feature map back to frames.
+        decoder: The core's feature map back to folded frames.
+        patch: Side of the squares of pixels that are folded into channels, in the order colour,
+            row, column: what enters has ``patch**2`` times the channels of a frame.
+
+    Raises:
+        ValueError: ``patch`` is below 1, or the encoder's channels are not those of folded frames.
 
     Attributes:
         in_channels: Channels of a frame.
@@ -45,13 +51,21 @@ class Predictor(nn.Module):
         torch.Size([2, 3, 1, 30, 20])
     """
 
-    def __init__(self, encoder: Encoder, core: Cell[Tensor, Any], decoder: Decoder) -> None:
+    def __init__(
+        self, encoder: Encoder, core: Cell[Tensor, Any], decoder: Decoder, patch: int = 1
+    ) -> None:
         super().__init__()
+        if patch < 1 or encoder.in_channels % patch**2:
+            raise ValueError(
+                f"an encoder of {encoder.in_channels} channels cannot see squares of patch={patch} "
+                "pixels: its in_channels must be patch**2 times those of a frame"
+            )
         self.encoder = encoder
         self.core = core
         self.decoder = decoder
-        self.in_channels = encoder.in_channels
-        self.stride = encoder.stride
+        self.patch = patch
+        self.in_channels = encoder.in_channels // patch**2
+        self.stride = patch * encoder.stride
         self.recipe: dict[str, Any] | None = None
         self.remat = None
         to_channels_last(self)
@@ -129,7 +143,7 @@ class Predictor(nn.Module):
             frame: ``(B, C, H, W)``.
         """
         height, width = (
-            -(-side // self.stride) * self.stride // self.encoder.stride
+            -(-side // self.stride) * self.stride // (self.patch * self.encoder.stride)
             for side in frame.shape[-2:]
         )
         like = frame.new_empty(frame.shape[0], self.core.hidden_channels, height, width)
@@ -259,11 +273,14 @@ class Predictor(nn.Module):
         top, finer = seen
         return self._decode(top, finer, size), state
 
-    def _encode(self, frames: Tensor) -> list[Tensor]:
-        *finer, coarsest = self.encoder(pad_to_multiple(frames, self.stride))
+    def _encode(self, *frames: Tensor) -> list[Tensor]:
+        dtype = frames[0].dtype
+        # An encoder without weights hands the frames to the core: nothing is rounded for it.
+        convolved = any(True for _ in self.encoder.parameters())
+        entering = convolution_dtype(frames[0]) if convolved else dtype
+        *finer, coarsest = self.encoder(fold(frames, self.patch, self.stride, entering))
         # Under autocast the encoder returns bfloat16; the recurrence runs in the frames' dtype.
-        return [*finer, coarsest.to(frames.dtype, memory_format=torch.channels_last)]
+        return [*finer, coarsest.to(dtype, memory_format=torch.channels_last)]
 
     def _decode(self, top: Tensor, finer: Sequence[Tensor], size: torch.Size) -> Tensor:
-        frame = self.decoder(top, finer).to(top.dtype)
-        return frame[..., : size[0], : size[1]]
+        return unfold(self.decoder(top, finer), self.patch, size, top.dtype)

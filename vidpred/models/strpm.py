@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from vidpred.cells import PastZigzag, RPMCell, STAMCell, ZigzagFlow, ZigzagState
 from vidpred.models.autoencoder import ConvDecoder
@@ -14,19 +13,18 @@ from vidpred.models.domains import MergedDecoder
 
 
 class DomainDecoder(MergedDecoder):
-    r"""A decoder for each domain, then :math:`o \odot \tanh(W_{1 \times 1} * [t, s])`, unfolded.
+    r"""A decoder for each domain, then :math:`o \odot \tanh(W_{1 \times 1} * [t, s])`.
 
     Args:
         hidden_channels: Channels of a domain's feature maps.
-        out_channels: Channels of a frame.
-        upsamplings: How often the sides are doubled before the unfolding.
-        patch: Side of the squares that are unfolded, in pixels.
+        out_channels: Channels of a folded frame.
+        upsamplings: How often the sides are doubled.
         depth: Makes the decoders 3D, for volumes of so many maps. ``None``: 2D.
 
     Example:
         >>> import torch
-        >>> DomainDecoder(8, 1, 2, patch=2)(torch.zeros(2, 24, 4, 3), []).shape
-        torch.Size([2, 1, 32, 24])
+        >>> DomainDecoder(8, 4, 2)(torch.zeros(2, 24, 4, 3), []).shape
+        torch.Size([2, 4, 16, 12])
     """
 
     def __init__(
@@ -34,18 +32,16 @@ class DomainDecoder(MergedDecoder):
         hidden_channels: int,
         out_channels: int,
         upsamplings: int,
-        patch: int,
         depth: int | None = None,
     ) -> None:
         n = hidden_channels
-        super().__init__(n, n, out_channels, upsamplings, patch, ("t", "s"), 0.0, 0.0, depth)
-        folded = out_channels * patch**2
-        self.domains["o"] = ConvDecoder(n, n, folded, upsamplings, slope=0.0, depth=depth)
+        super().__init__(n, n, out_channels, upsamplings, ("t", "s"), 0.0, 0.0, depth)
+        self.domains["o"] = ConvDecoder(n, n, out_channels, upsamplings, slope=0.0, depth=depth)
 
     def forward(self, x: Tensor, features: Sequence[Tensor]) -> Tensor:
         t, s, o = x.chunk(3, dim=1)
         gate = self.domains["o"](o, ())
-        return F.pixel_shuffle(gate * torch.tanh(self.merged((t, s), ())), self.patch)
+        return gate * torch.tanh(self.merged((t, s), ()))
 
 
 class DomainZigzag(PastZigzag):

@@ -11,7 +11,6 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vidpred.cells import Decoupling, Difference, FirstHighway, GHUCell, MIMCell
-from vidpred.models.predictor import Predictor
 from vidpred.models.pretrained import check
 from vidpred.reference import crevnet, mim, phydnet, stip, trajgru
 
@@ -109,8 +108,7 @@ def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, T
     left = {name for name in reference if name not in used and not _UNUSED.match(name)}
     ours |= {name: reference[name] for name in left}
     check(module, ours)
-    folding = module.encoder if isinstance(module, Predictor) else module
-    if (p := getattr(folding, "patch", 1)) > 1:
+    if (p := getattr(module, "patch", 1)) > 1:
         colours = module.in_channels
         for name in ours:
             if _FROM_PATCHES.match(names[name]):

@@ -10,6 +10,7 @@ from vidpred.cells import Cell, PastZigzag, STAMCell, STGRUCell, Volumes
 from vidpred.cells.base import Norm
 from vidpred.models.clip import ClipPredictor
 from vidpred.models.domains import DomainEncoder, MergedDecoder
+from vidpred.models.folding import folded_channels
 from vidpred.models.iprnn import MergedStack
 from vidpred.models.pretrained import recorded
 from vidpred.models.stip import DomainStack, SharedCore
@@ -83,10 +84,12 @@ def stip(
         core = MergedStack(cells) if two_states else cells[0].wiring(cells)
     domains = ("t", "s") if separate else ("s",)
     width = core.hidden_channels // len(domains)
+    folded = folded_channels(in_channels, patch)
     return ClipPredictor(
-        DomainEncoder(length * in_channels, n, downsamplings, patch, domains),
+        DomainEncoder(length * folded, n, downsamplings, domains),
         core,
-        MergedDecoder(width, n, in_channels, downsamplings, patch, domains, recall),
+        MergedDecoder(width, n, folded, downsamplings, domains, recall),
+        patch,
         length,
     )
 
@@ -206,7 +209,7 @@ def stae(
         torch.Size([1, 2, 1, 32, 32])
     """
     n, maps = hidden_channels, hidden_channels * length
-    frame = in_channels, downsamplings, patch
+    folded = folded_channels(in_channels, patch)
     domains = "tso" if separate else "x"
 
     def unit(width: int, hidden_channels: int) -> STAMCell:
@@ -224,14 +227,15 @@ def stae(
     cells = stack_of(unit, len(domains) * n, n, layers)
     core = Volumes(DomainZigzag(cells) if separate else PastZigzag(cells), length)
     decoder = (
-        DomainDecoder(maps, *frame, depth=length)
+        DomainDecoder(maps, folded, downsamplings, depth=length)
         if separate
-        else MergedDecoder(maps, maps, *frame, domains, slope=0.0, depth=length)
+        else MergedDecoder(maps, maps, folded, downsamplings, domains, slope=0.0, depth=length)
     )
     return ClipPredictor(
-        DomainEncoder(length * in_channels, maps, downsamplings, patch, domains, 0.0, length),
+        DomainEncoder(length * folded, maps, downsamplings, domains, 0.0, length),
         core,
         decoder,
+        patch,
         length,
     )
 

@@ -7,6 +7,7 @@ from functools import partial
 from vidpred.cells import RPMCell
 from vidpred.cells.base import Norm
 from vidpred.models.domains import DomainEncoder
+from vidpred.models.folding import folded_channels
 from vidpred.models.predictor import Predictor
 from vidpred.models.pretrained import recorded
 from vidpred.models.strpm import DomainDecoder, DomainZigzag
@@ -59,8 +60,10 @@ def strpm(
         norm=norm,
         size=feature_size(size, patch * 2**downsamplings),
     )
+    folded = folded_channels(in_channels, patch)
     return Predictor(
-        DomainEncoder(in_channels, hidden_channels, downsamplings, patch, "tso", slope=0.0),
+        DomainEncoder(folded, hidden_channels, downsamplings, "tso", slope=0.0),
         DomainZigzag(stack_of(cell, 3 * hidden_channels, hidden_channels, layers)),
-        DomainDecoder(hidden_channels, in_channels, downsamplings, patch),
+        DomainDecoder(hidden_channels, folded, downsamplings),
+        patch,
     )

@@ -24,6 +24,7 @@ from vidpred.cells import (
 )
 from vidpred.cells.base import Norm
 from vidpred.models.autoencoder import PatchDecoder, PatchEncoder
+from vidpred.models.folding import folded_channels
 from vidpred.models.predictor import Predictor
 from vidpred.models.pretrained import recorded
 from vidpred.models.zoo.common import Size, feature_size, stack_of
@@ -68,7 +69,7 @@ def convlstm(
         norm=norm,
         size=feature_size(size, patch),
     )
-    cells = stack_of(cell, in_channels * patch**2, hidden_channels, layers)
+    cells = stack_of(cell, folded_channels(in_channels, patch), hidden_channels, layers)
     return patched(cells, in_channels, patch)
 
 
@@ -104,7 +105,7 @@ def sa_convlstm(
     """
     options = {"kernel_size": kernel_size, "norm": norm, "size": feature_size(size, patch)}
     cell = partial(SAConvLSTMCell, **options)
-    cells = stack_of(cell, in_channels * patch**2, hidden_channels, layers)
+    cells = stack_of(cell, folded_channels(in_channels, patch), hidden_channels, layers)
     return patched(cells, in_channels, patch)
 
 
@@ -139,7 +140,7 @@ def predrnn(
         torch.Size([1, 2, 1, 32, 32])
     """
     cell = partial(STLSTMCell, kernel_size=kernel_size, norm=norm, size=feature_size(size, patch))
-    cells = stack_of(cell, in_channels * patch**2, hidden_channels, layers)
+    cells = stack_of(cell, folded_channels(in_channels, patch), hidden_channels, layers)
     return patched(cells, in_channels, patch)
 
 
@@ -181,7 +182,7 @@ def predrnnv2(
     cell = partial(
         DecoupledSTLSTMCell, kernel_size=kernel_size, norm=norm, size=feature_size(size, patch)
     )
-    cells = stack_of(cell, in_channels * patch**2, hidden_channels, layers)
+    cells = stack_of(cell, folded_channels(in_channels, patch), hidden_channels, layers)
     return on_patches(DecoupledZigzag(cells, decoupling), in_channels, patch)
 
 
@@ -217,7 +218,7 @@ def predrnnpp(
     """
     options = {"kernel_size": kernel_size, "norm": norm, "size": feature_size(size, patch)}
     cell = partial(CausalLSTMCell, **options)
-    bottom, *upper = stack_of(cell, in_channels * patch**2, hidden_channels, layers)
+    bottom, *upper = stack_of(cell, folded_channels(in_channels, patch), hidden_channels, layers)
     highway = GHUCell(hidden_channels, hidden_channels, **options)
     return patched([bottom, highway, *upper], in_channels, patch)
 
@@ -255,7 +256,7 @@ def mim(
     """
     options = {"kernel_size": kernel_size, "norm": norm, "size": feature_size(size, patch)}
     _, *upper = stack_of(partial(MIMCell, **options), hidden_channels, hidden_channels, layers)
-    bottom = STLSTMCell(in_channels * patch**2, hidden_channels, **options)
+    bottom = STLSTMCell(folded_channels(in_channels, patch), hidden_channels, **options)
     return patched([bottom, Difference(hidden_channels), *upper], in_channels, patch)
 
 
@@ -291,7 +292,7 @@ def motionrnn(
         torch.Size([1, 2, 1, 32, 32])
     """
     options = {"kernel_size": kernel_size, "norm": norm, "size": feature_size(size, patch)}
-    folded = in_channels * patch**2
+    folded = folded_channels(in_channels, patch)
     *moving, _ = stack_of(partial(MotionLSTMCell, **options), folded, hidden_channels, layers)
     top_in = hidden_channels if moving else folded
     top = MotionHighwayCell(top_in, hidden_channels, **options)
@@ -305,5 +306,6 @@ def patched(cells: list[Any], in_channels: int, patch: int) -> Predictor:
 
 def on_patches(core: Cell[Tensor, Any], in_channels: int, patch: int) -> Predictor:
     """A predictor of a core that sees a frame as folded patches."""
-    encoder = PatchEncoder(in_channels, patch)
-    return Predictor(encoder, core, PatchDecoder(core.hidden_channels, in_channels, patch))
+    folded = folded_channels(in_channels, patch)
+    decoder = PatchDecoder(core.hidden_channels, folded)
+    return Predictor(PatchEncoder(folded), core, decoder, patch)

@@ -65,4 +65,4 @@ def crevnet(
     )
     cells = stack_of(cell, width, width, layers)
     core = Windowed(TwoWay(in_channels, cells, blocks), cells[0].volume)
-    return Predictor(PatchEncoder(in_channels, stride), core, LatestFrame(depth, stride))
+    return Predictor(PatchEncoder(width), core, LatestFrame(depth), patch=stride)

@@ -7,6 +7,7 @@ from functools import partial
 from vidpred.cells import E3DLSTMCell, STAMCell, STAMZigzag
 from vidpred.cells.base import Norm
 from vidpred.models.autoencoder import PatchDecoder, PatchEncoder
+from vidpred.models.folding import folded_channels
 from vidpred.models.predictor import Predictor
 from vidpred.models.pretrained import recorded
 from vidpred.models.zoo.common import Size, feature_size, stack_of
@@ -57,7 +58,7 @@ def e3d_lstm(
         norm=norm,
         size=feature_size(size, patch),
     )
-    cells = stack_of(cell, in_channels * patch**2, hidden_channels, layers)
+    cells = stack_of(cell, folded_channels(in_channels, patch), hidden_channels, layers)
     return patched(cells, in_channels, patch)
 
 
@@ -104,6 +105,7 @@ def stam(
         norm=norm,
         size=feature_size(size, patch),
     )
-    core = STAMZigzag(stack_of(cell, in_channels * patch**2, hidden_channels, layers))
-    decoder = PatchDecoder(core.hidden_channels, in_channels, patch, bias=True)
-    return Predictor(PatchEncoder(in_channels, patch), core, decoder)
+    folded = folded_channels(in_channels, patch)
+    core = STAMZigzag(stack_of(cell, folded, hidden_channels, layers))
+    decoder = PatchDecoder(core.hidden_channels, folded, bias=True)
+    return Predictor(PatchEncoder(folded), core, decoder, patch)
