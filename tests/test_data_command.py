@@ -136,7 +136,7 @@ ERRORS = {
         "{}/raw is there already: remove it, or give another file",
     ),
     "missing": (["check", "{}/none.h5"], "no file {}/none.h5: vidpred data prepare writes it"),
-    "picture": (["info", "{}/raw/c0/0.png"], "0.png is damaged, truncated or no HDF5"),
+    "picture": (["info", "{}/raw/c0/0.png"], "0.png is no sound file of vidpred data prepare"),
 }
 
 
@@ -168,7 +168,10 @@ def test_a_damaged_picture_is_named_and_the_rest_is_kept(folder: Path):
 def test_damage_is_told_by_the_exit_status(folder: Path):
     path = prepared(folder)
     with h5py.File(path, "r+") as file:
-        file["clips/sha256"][0] = "0" * 64  # pyright: ignore[reportIndexIssue]
+        file["frames"][0] = 0  # pyright: ignore[reportIndexIssue]
     status, out, err = vidpred("check", path)
     assert (status, out) == (2, "")
-    assert err == f"vidpred: error: {path} is damaged: clip c0 is not as it was written\n"
+    assert err == (
+        f"vidpred: error: {path} is no sound file of vidpred data prepare: clip c0 is not "
+        "as it was written\n"
+    )

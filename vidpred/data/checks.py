@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from vidpred.data.clips import ClipsFile
-from vidpred.data.hdf5 import checksum, dataset, numbers, texts
+from vidpred.data.clips import ClipsFile, index_checksum
+from vidpred.data.hdf5 import attribute, checksum, dataset, texts
 
 
 def check(path: str | os.PathLike[str]) -> Sequence[str]:
-    """Verify the structure of a file of clips, and the checksum of every one.
+    """Verify the structure of a file of clips, and the checksums of its index and of every clip.
 
     Args:
         path: A file of :func:`vidpred.data.prepare`.
@@ -32,17 +32,16 @@ def check(path: str | os.PathLike[str]) -> Sequence[str]:
     with file.reading() as content:
         frames = dataset(content, "frames")
         names, digests = (texts(content, f"clips/{name}") for name in ("name", "sha256"))
-        read = numbers(content, "files/clip")
-        if len({*names}) < len(names):
-            raise ValueError(f"{path} is damaged: two of its clips have the same name")
-        if not ((read >= 0) & (read < len(names))).all():
-            raise ValueError(f"{path} is damaged: a source file belongs to none of its clips")
+        if index_checksum(content) != attribute(content, "sha256", str):
+            raise ValueError("its index is not as it was written")
         clips = zip(names, file.split, file.start, file.frames, digests, strict=True)
         for name, split, start, count, digest in tqdm(
             clips, "checking", len(names), unit="clip", disable=None
         ):
-            if checksum(frames, start, count, file.length) != digest:
-                raise ValueError(f"{path} is damaged: clip {name} is not as it was written")
+            pieces = -(-count // file.length)
+            padding = frames[start + count : start + pieces * file.length]
+            if padding.any() or checksum(frames, start, count, file.length) != digest:
+                raise ValueError(f"clip {name} is not as it was written")
             if seen.setdefault(digest, split) != split:
                 found["the same as one of another split"].append(name)
             if count < file.length:

@@ -1,16 +1,18 @@
 """A data set as one HDF5 file: frames as bytes, in pieces of a window, and an index of the clips.
 
-The layout, version 1. A clip begins with a new piece; what its last piece has too many are zeros.
+The layout, version 2. A clip begins with a new piece; what its last piece has too many are zeros.
 
 =================  ======================  =========================================================
 attribute of ``/`` type                    what it holds
 =================  ======================  =========================================================
 ``format``         string                  ``vidpred clips``
-``version``        integer                 of this layout: 1
+``version``        integer                 of this layout: 2
 ``vidpred``        string                  version that wrote the file
 ``protocol``       string                  how the frames were made, in words
 ``settings``       string, JSON            how they were made: the data set and its arguments
 ``length``         integer                 frames in a sample, and in a piece
+``sha256``         string                  of all but itself and ``frames``: of a JSON object of
+                                           the names here, sorted, and the values
 =================  ======================  =========================================================
 
 =================  ======================  =========================================================
@@ -33,6 +35,7 @@ data set           type and shape          what it holds
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -46,14 +49,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidpred.data.hdf5 import ZSTD, dataset, numbers, texts, zstd
+from vidpred.data.hdf5 import ZSTD, attribute, dataset, numbers, texts, zstd
 from vidpred.data.sources.base import Split
 
-FORMAT, VERSION = "vidpred clips", 1
-_COLUMNS = {
+FORMAT, VERSION = "vidpred clips", 2
+COLUMNS = {
     "clips": ("name", "split", "start", "frames", "label", "sha256"),
     "files": ("clip", "name", "sha256"),
 }
+_ATTRIBUTES = ("format", "version", "vidpred", "protocol", "settings", "length")
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,8 @@ class ClipsFile:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is truncated, damaged, no HDF5, not of this layout, or of a newer version.
+        ValueError: It is truncated, damaged, no HDF5, not of this layout, or of another version.
+        BlockingIOError: It is open elsewhere for writing, or with other locks.
         ImportError: It is compressed and hdf5plugin is missing.
 
     Example:
@@ -122,18 +127,19 @@ class ClipsFile:
         if not self.path.is_file():
             raise FileNotFoundError(f"no file {path}: vidpred data prepare writes it")
         with self.reading() as file:
-            attributes: dict[str, Any] = dict(file.attrs)
-            if attributes.get("format") != FORMAT:
-                raise ValueError(f"{path} is HDF5, but not a file of vidpred data prepare")
-            self.vidpred = str(attributes["vidpred"])
-            if (version := int(attributes["version"])) > VERSION:
-                raise ValueError(
-                    f"{path} has layout {version}, written by vidpred {self.vidpred}; this one "
-                    f"reads up to {VERSION}: update vidpred"
-                )
-            self.length = int(attributes["length"])
-            self.protocol = str(attributes["protocol"])
-            self.settings: dict[str, Any] = json.loads(attributes["settings"])
+            if (form := attribute(file, "format", str)) != FORMAT:
+                raise ValueError(f"its attribute format is {form!r}")
+            self.vidpred = attribute(file, "vidpred", str)
+            version = attribute(file, "version", np.integer)
+        if version != VERSION:
+            raise ValueError(
+                f"{path} has layout {version}, written by vidpred {self.vidpred}; this one reads "
+                f"layout {VERSION}: prepare it again, or use that vidpred"
+            )
+        with self.reading() as file:
+            self.length = int(attribute(file, "length", np.integer))
+            self.protocol = attribute(file, "protocol", str)
+            self.settings: dict[str, Any] = dict(json.loads(attribute(file, "settings", str)))
             self.classes: Sequence[str] = tuple(texts(file, "classes"))
             frames = dataset(file, "frames")
             self._check_frames(frames)
@@ -159,47 +165,52 @@ class ClipsFile:
 
     @contextmanager
     def reading(self) -> Iterator[h5py.File]:
-        """The file as h5py has it, in this process; what HDF5 finds wrong becomes one line.
+        """The file as h5py has it, in this process; what is found wrong becomes one line.
 
         Raises:
             ValueError: The file is truncated or damaged.
+            BlockingIOError: It is open elsewhere for writing, or with other locks.
         """
         try:
             if self._handle is None or self._process != os.getpid():
                 # A fork inherits its parent's: let go of it first, so that HDF5 opens a new one.
                 self._handle = self._rows = None
-                # Whole and never changed, so it needs no lock, which some file systems lack; no
-                # cache, so of a chunk that is not compressed HDF5 reads what is asked for.
-                self._handle = h5py.File(self.path, "r", locking=False, rdcc_nbytes=0)
+                # No cache, so of a chunk that is not compressed HDF5 reads what is asked for.
+                # Locked as HDF5 does by default, for it refuses one process two ways of locking.
+                self._handle = h5py.File(self.path, "r", rdcc_nbytes=0)
                 self._process = os.getpid()
             yield self._handle
-        except (OSError, RuntimeError, KeyError) as error:
-            reason = str(error).splitlines()[0].strip("'\"")
-            raise ValueError(f"{self.path} is damaged, truncated or no HDF5: {reason}") from error
+        except (OSError, RuntimeError, LookupError, TypeError, ValueError) as error:
+            said = error.args[0] if isinstance(error, KeyError) else error  # it shows its repr
+            reason = str(said).splitlines()[0]
+            if isinstance(error, BlockingIOError) or "file locking" in reason:
+                raise BlockingIOError(
+                    f"{self.path} is open for writing, or with other locks: close it there"
+                ) from error
+            if getattr(error, "errno", None):  # the operating system's, such as a permission
+                raise
+            raise ValueError(
+                f"{self.path} is no sound file of vidpred data prepare: {reason}"
+            ) from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_handle": None, "_rows": None}
 
     def _check_frames(self, frames: h5py.Dataset) -> None:
         if frames.dtype != np.uint8 or frames.ndim != 4:
-            raise ValueError(
-                f"{self.path} is damaged: frames are uint8 (rows, C, H, W), got {frames.dtype} "
-                f"{frames.shape}"
-            )
+            raise ValueError(f"frames are uint8 (rows, C, H, W), got {frames.dtype} {frames.shape}")
         if frames.chunks != (self.length, *frames.shape[1:]):
-            raise ValueError(
-                f"{self.path} is damaged: pieces of {frames.chunks}, expected {self.length} frames"
-            )
+            raise ValueError(f"pieces of {frames.chunks}, expected {self.length} frames")
         filters = frames.id.get_create_plist()
         if ZSTD in (filters.get_filter(number)[0] for number in range(filters.get_nfilters())):
             zstd()
 
     def _check_index(self, file: h5py.File) -> None:
         """Refuse an index whose columns disagree or lead out of the file."""
-        for group, names in _COLUMNS.items():
+        for group, names in COLUMNS.items():
             sizes = {name: dataset(file, f"{group}/{name}").shape for name in names}
             if len(set(sizes.values())) != 1:
-                raise ValueError(f"{self.path} is damaged: {group} has columns of sizes {sizes}")
+                raise ValueError(f"{group} has columns of sizes {sizes}")
         pieces = -(-self.frames // self.length)
         expected = np.cumsum([0, *pieces * self.length])
         if not (
@@ -207,8 +218,19 @@ class ClipsFile:
             and np.array_equal(self.start, expected[:-1])
             and len(dataset(file, "frames")) == expected[-1]
         ):
-            raise ValueError(f"{self.path} is damaged: its clips are not one after another")
+            raise ValueError("its clips are not one after another")
         if unknown := {*self.split.tolist()} - {*get_args(Split)}:
-            raise ValueError(f"{self.path} is damaged: unknown split {sorted(unknown)[0]!r}")
+            raise ValueError(f"unknown split {sorted(unknown)[0]!r}")
         if not ((self.label >= -1) & (self.label < len(self.classes))).all():
-            raise ValueError(f"{self.path} is damaged: a label is none of its classes")
+            raise ValueError("a label is none of its classes")
+
+
+def index_checksum(file: h5py.File) -> str:
+    """The sha256 of all that a file of clips holds but its frames, as the layout says."""
+    columns = [f"{group}/{name}" for group, names in COLUMNS.items() for name in names]
+    index: dict[str, Any] = {name: file.attrs[name] for name in _ATTRIBUTES}
+    for name in ("classes", *columns):
+        is_text = h5py.check_string_dtype(dataset(file, name).dtype)
+        index[name] = texts(file, name) if is_text else numbers(file, name).tolist()
+    text = json.dumps(index, sort_keys=True, default=int)  # NumPy's integers are none of JSON's
+    return hashlib.sha256(text.encode()).hexdigest()

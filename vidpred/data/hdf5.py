@@ -8,12 +8,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
 
 from vidpred.files import replacing
+
+_Kind = TypeVar("_Kind")
 
 ZSTD = 32015  # the number under which HDF5 knows this filter
 
@@ -69,6 +71,13 @@ def writing(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
         os.fsync(target.fileno())
 
 
+def create_group(file: h5py.File, name: str) -> h5py.Group:
+    """Add a group that does not keep when it was made: equal content is to give equal bytes."""
+    settings = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+    settings.set_obj_track_times(False)
+    return h5py.Group(h5py.h5g.create(file.id, name.encode(), gcpl=settings))
+
+
 def create_frames(
     file: h5py.File, shape: Sequence[int], length: int, compress: bool
 ) -> h5py.Dataset:
@@ -114,6 +123,18 @@ def checksum(frames: h5py.Dataset, start: int, count: int, length: int) -> str:
     for first in range(start, stop, length):
         digest.update(frames[first : min(first + length, stop)].data)
     return digest.hexdigest()
+
+
+def attribute(file: h5py.File, name: str, kind: type[_Kind]) -> _Kind:
+    """An attribute of a file.
+
+    Raises:
+        KeyError: There is none of that name and kind.
+    """
+    found = file.attrs.get(name)
+    if not isinstance(found, kind):
+        raise KeyError(f"its attribute {name} is {found!r}")
+    return found
 
 
 def dataset(file: h5py.File, name: str) -> h5py.Dataset:

@@ -24,9 +24,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vidpred import __version__
-from vidpred.data.clips import FORMAT, VERSION
+from vidpred.data.clips import COLUMNS, FORMAT, VERSION, index_checksum
 from vidpred.data.crop import crop_and_resize
-from vidpred.data.hdf5 import checksum, create_frames, dataset, strings, texts, writing, zstd
+from vidpred.data.hdf5 import (
+    checksum,
+    create_frames,
+    create_group,
+    dataset,
+    strings,
+    texts,
+    writing,
+    zstd,
+)
 from vidpred.data.sources.base import Clip, Source
 from vidpred.files import replacing, sha256
 
@@ -84,7 +93,7 @@ def prepare(
         _decode(source, parts, workers, compress)
         with writing(parts / out.name) as (file, check):
             _assemble(file, check, source, parts, compress)
-            file.attrs["settings"] = json.dumps(settings or {}, default=str)
+            _describe(file, source, settings or {})
     except OSError as error:
         raise OSError(f"{error}; the clips that are done are kept in {parts}") from error
     os.replace(parts / out.name, out)
@@ -244,7 +253,7 @@ def _where(clip: Clip) -> str:
 def _assemble(
     file: h5py.File, check: Callable[[], None], source: Source, parts: Path, compress: bool
 ) -> None:
-    """Put the parts together: their chunks are copied as they are."""
+    """Put the parts together: their chunks are copied as they are, and listed."""
     frames, columns, read = None, [], []
     for number, clip in enumerate(tqdm(source.clips, "putting together", disable=None)):
         with h5py.File(_part(parts, clip), "r", locking=False) as part:
@@ -263,25 +272,25 @@ def _assemble(
             digests = texts(part, "files")
         paths = [os.path.abspath(path) for path in clip.files]
         read += [(number, path, digest) for path, digest in zip(paths, digests, strict=True)]
+    root = os.path.commonpath([os.path.dirname(path) for _, path, _ in read]) if read else ""
+    files = [(n, Path(path).relative_to(root).as_posix(), digest) for n, path, digest in read]
+    for name, rows in (("clips", columns), ("files", files)):
+        group = create_group(file, name)
+        for number, column in enumerate(COLUMNS[name]):
+            values = [row[number] for row in rows]
+            text = column in ("name", "split", "sha256")
+            group[column] = strings(values) if text else np.array(values, np.int64)
+
+
+def _describe(file: h5py.File, source: Source, settings: Mapping[str, Any]) -> None:
+    """What the clips are, and the checksum of it."""
+    file["classes"] = strings(source.classes)
     file.attrs.update(
         format=FORMAT,
         version=VERSION,
         vidpred=__version__,
         protocol=source.protocol,
+        settings=json.dumps(settings, default=str),
         length=source.length,
     )
-    for name, column in zip(
-        ("name", "split", "start", "frames", "label", "sha256"),
-        zip(*columns, strict=True),
-        strict=True,
-    ):
-        file[f"clips/{name}"] = _column(column)
-    root = os.path.commonpath([os.path.dirname(path) for _, path, _ in read]) if read else ""
-    file["files/clip"] = np.array([number for number, _, _ in read], np.int64)
-    file["files/name"] = strings([Path(path).relative_to(root).as_posix() for _, path, _ in read])
-    file["files/sha256"] = strings([digest for _, _, digest in read])
-    file["classes"] = strings(source.classes)
-
-
-def _column(values: Sequence[Any]) -> np.ndarray:
-    return strings(values) if isinstance(values[0], str) else np.array(values, np.int64)
+    file.attrs["sha256"] = index_checksum(file)
