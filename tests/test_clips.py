@@ -196,7 +196,7 @@ def test_other_settings_are_refused(source: Source, tmp_path: Path):
 
 def test_settings_of_an_attempt_without_a_clip_bind_nobody(source: Source, tmp_path: Path):
     broken = replace(source.clips[0], frames=partial(decode, tmp_path / "none.npy"))
-    with pytest.raises(ValueError, match=r"none\.npy"):
+    with pytest.raises(ValueError, match=r"none\.npy[^;]*$"):
         prepare(replace(source, clips=[broken]), tmp_path / "a.h5", {"fps": 10})
     assert_stored(prepare(source, tmp_path / "a.h5", {"fps": 25}))
 
@@ -204,21 +204,54 @@ def test_settings_of_an_attempt_without_a_clip_bind_nobody(source: Source, tmp_p
 def test_one_damaged_clip_does_not_keep_the_others_from_it(source: Source, tmp_path: Path):
     for clip in source.clips[:2]:
         clip.files[0].write_bytes(clip.files[0].read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r"raw/0\.npy.*; and 1 other clips; .* kept in .*parts$"):
+    message = r"^2 of 4 clips cannot be read: .*raw/0\.npy: .*; .*raw/1\.npy: .*"
+    with pytest.raises(ValueError, match=message + r"; the clips .* kept in .*a\.h5\.parts$"):
         prepare(source, tmp_path / "a.h5")
     assert len([*(tmp_path / "a.h5.parts").glob("*.h5")]) == 2
+
+
+def test_the_first_damaged_clips_are_named_and_where_no_clip_is_kept(
+    source: Source, tmp_path: Path
+):
+    for clip in source.clips:
+        clip.files[0].write_bytes(clip.files[0].read_bytes()[:-1])
+    message = r"^4 of 4 clips cannot be read: .*0\.npy: .*; .*1\.npy: .*; .*2\.npy: [^;]*; \.\.\.$"
+    with pytest.raises(ValueError, match=message):
+        prepare(source, tmp_path / "a.h5")
+    assert [x.name for x in tmp_path.iterdir()] == ["raw"]
+
+
+def test_one_process_prepares_a_file(source: Source, tmp_path: Path):
+    (first, *others), out = source.clips, tmp_path / "a.h5"
+    stuck = replace(source, clips=[replace(first, frames=partial(hang, first.files[0])), *others])
+    process = multiprocessing.get_context("spawn").Process(target=prepare, args=(stuck, out))
+    process.start()
+    try:
+        while not (tmp_path / "raw" / "hangs").exists():
+            assert process.is_alive()
+            time.sleep(0.01)
+        message = r"^another process prepares .*a\.h5: wait for it, or give another file$"
+        with pytest.raises(BlockingIOError, match=message):
+            prepare(source, out)
+        assert [*out.with_name("a.h5.parts").glob(".*.h5")]  # which the other one writes
+    finally:
+        process.kill()
+        process.join()
+    assert_stored(prepare(source, out))  # the lock is gone with the process
 
 
 @pytest.mark.parametrize(("limit", "where"), [(1000, r"parts/\w{32}\.h5"), (8000, r"parts/a\.h5")])
 def test_a_full_disk(source: Source, tmp_path: Path, limit: int, where: str):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    kept = "" if limit == 1000 else "; the clips that are done are kept in .*parts"
     try:
-        with pytest.raises(OSError, match=f"{where} could not be written: File too large; the"):
+        with pytest.raises(OSError, match=f"{where} could not be written: File too large{kept}$"):
             prepare(source, tmp_path / "a.h5")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not (tmp_path / "a.h5").exists()
+    assert (tmp_path / "a.h5.parts").exists() == bool(kept)
     assert not [*(tmp_path / "a.h5.parts").glob(".*")]
     assert_stored(prepare(source, tmp_path / "a.h5"))
 

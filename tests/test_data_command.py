@@ -158,7 +158,9 @@ def test_a_damaged_picture_is_named_and_the_rest_is_kept(folder: Path):
     size = ("--size", "[16,16]", "--length", 3, "--channels", 1, "--workers", 0)
     status, _, err = vidpred("prepare", *given, *size)
     assert status == 2
-    assert err.startswith(f"vidpred: error: {picture} is no whole picture")
+    assert err.startswith(
+        f"vidpred: error: 1 of 5 clips cannot be read: {picture} is no whole picture"
+    )
     assert not (folder / "clips.h5").exists()
     assert len([*(folder / "clips.h5.parts").glob("*.h5")]) == 4
     picture.write_bytes(content)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm import tqdm
 
@@ -39,6 +41,8 @@ from vidpred.data.hdf5 import (
 from vidpred.data.sources.base import Clip, Source
 from vidpred.files import replacing, sha256
 
+_NAMED = 3  # damaged clips in an error
+
 _Shape = tuple[int, ...]
 _Store = Callable[[Clip, Path], _Shape]
 
@@ -55,7 +59,7 @@ def prepare(
     Every clip that is done is kept in a folder beside the file, ``OUT.parts``. After an
     interruption the same call goes on with the clips that are missing, once it has checked those
     that are kept. At the end they are put together, the file appears, whole, and the folder goes;
-    until then both take their space. A source gives the same file, interrupted or not.
+    until then both take their space. A source gives the same bytes, interrupted or not.
 
     Args:
         source: The clips, and how a sample is to look.
@@ -72,12 +76,11 @@ def prepare(
         FileExistsError: There is something at ``out``.
         ValueError: A clip is damaged or empty, frames differ in size, or the clips that are kept
             were made with other settings.
+        BlockingIOError: Another process prepares the file.
         OSError: The disk is full or cannot be written to.
         ImportError: ``compress`` without hdf5plugin.
     """
     out = Path(out)
-    if out.exists():
-        raise FileExistsError(f"{out} is there already: remove it, or give another file")
     if not source.clips:
         raise ValueError("the source has no clips")
     if workers < 0:
@@ -88,26 +91,62 @@ def prepare(
     if compress:
         zstd()
     parts = out.with_name(f"{out.name}.parts")
-    try:
+    with _alone(parts, out):
         _begin(parts, {**(settings or {}), "size": source.size, "length": source.length}, compress)
-        _decode(source, parts, workers, compress)
-        with writing(parts / out.name) as (file, check):
-            _assemble(file, check, source, parts, compress)
-            _describe(file, source, settings or {})
-    except OSError as error:
-        raise OSError(f"{error}; the clips that are done are kept in {parts}") from error
-    os.replace(parts / out.name, out)
-    shutil.rmtree(parts)
+        with _keeping(parts):
+            _decode(source, parts, workers, compress)
+            with writing(parts / out.name) as (file, check):
+                _assemble(file, check, source, parts, compress)
+                _describe(file, source, settings or {})
+        os.replace(parts / out.name, out)
+        for part in _done(parts):
+            part.unlink()
     return out
 
 
-def _begin(parts: Path, settings: Mapping[str, Any], compress: bool) -> None:
-    """Make the folder of the parts, or see that those in it were made with the same settings."""
+@contextmanager
+def _alone(parts: Path, out: Path) -> Iterator[None]:
+    """Have the folder of the parts to oneself. Without a clip in it, it goes."""
     parts.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(parts / "lock")  # one that ends with the process
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise BlockingIOError(
+            f"another process prepares {out}: wait for it, or give another file"
+        ) from error
+    try:
+        if out.exists():  # asked here, for another process may just have made it
+            raise FileExistsError(f"{out} is there already: remove it, or give another file")
+        yield
+    finally:
+        if not _done(parts):
+            shutil.rmtree(parts, ignore_errors=True)
+        lock.release()
+
+
+@contextmanager
+def _keeping(parts: Path) -> Iterator[None]:
+    """Let errors say where the clips are kept that are done, if any is."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if not _done(parts):
+            raise
+        kind = OSError if isinstance(error, OSError) else ValueError
+        raise kind(f"{error}; the clips that are done are kept in {parts}") from error
+
+
+def _done(parts: Path) -> list[Path]:
+    return list(parts.glob("*.h5"))
+
+
+def _begin(parts: Path, settings: Mapping[str, Any], compress: bool) -> None:
+    """Record the settings, or see that the clips that are kept were made with the same."""
     record = parts / "settings.json"
     content = {**settings, "compress": compress, "version": VERSION}
     text = json.dumps(content, default=str, indent=1)
-    if any(parts.glob("*.h5")) and record.read_text() != text:
+    if _done(parts) and record.read_text() != text:
         new, old = json.loads(text), json.loads(record.read_text())
         other = [name for name in {**old, **new} if old.get(name) != new.get(name)]
         raise ValueError(
@@ -146,8 +185,11 @@ def _decode(source: Source, parts: Path, workers: int, compress: bool) -> None:
                 "give a size, and as many channels"
             )
     if damaged:
-        others = f"; and {len(damaged) - 1} other clips" if len(damaged) > 1 else ""
-        raise ValueError(f"{damaged[0]}{others}; the clips that are done are kept in {parts}")
+        others = ["..."] if len(damaged) > _NAMED else []
+        raise ValueError(
+            f"{len(damaged)} of {len(source.clips)} clips cannot be read: "
+            + "; ".join([*damaged[:_NAMED], *others])
+        )
 
 
 def _results(
