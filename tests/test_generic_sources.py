@@ -160,6 +160,11 @@ def test_moving_mnist_is_that_of_its_data_module():
     assert len(source.clips) == 7
 
 
+def test_moving_mnist_has_as_many_sequences_as_are_asked_for():
+    source = moving_mnist(train_clips=10_001, val_clips=0, test_clips=0)
+    assert len([*source.clips[-1].frames()]) == 20
+
+
 def test_the_published_test_set_of_moving_mnist(tmp_path: Path):
     sequences = np.random.default_rng(0).integers(0, 256, (20, 3, 64, 64), np.uint8)
     np.save(tmp_path / "a.npy", sequences)

@@ -1,5 +1,7 @@
 """Frames of any size cut to one size."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,3 +30,17 @@ def crop_and_resize(frames: Tensor, size: tuple[int, int]) -> Tensor:
     top, left = (height - cut_height) // 2, (width - cut_width) // 2
     cut = frames[..., top : top + cut_height, left : left + cut_width]
     return F.interpolate(cut, size, mode="bilinear", antialias=True)
+
+
+def check_size(size: tuple[int, int] | None) -> None:
+    """Refuse a size that frames cannot be scaled to; ``None`` leaves them as they are.
+
+    Raises:
+        ValueError: As said.
+    """
+    if size is None:
+        return
+    if not (isinstance(size, Sequence) and len(size) == 2):
+        raise ValueError(f"size is (height, width), got {size}")
+    if min(size) < 1:
+        raise ValueError(f"size is at least 1 pixel high and wide, got {tuple(size)}")

@@ -89,8 +89,7 @@ class Video:
     ) -> None:
         if channels not in (1, 3, None):
             raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels}")
-        if fps is not None and not 0 < fps < float("inf"):
-            raise ValueError(f"fps must be above 0 frames a second, got {fps}")
+        check_fps(fps)
         self.path = Path(path)
         self._channels = channels
         self._resampled = fps is not None
@@ -157,6 +156,16 @@ class Video:
         while shown is not None and count < end * self.fps:
             yield Frame(shown, count / self.fps)
             count += 1
+
+
+def check_fps(fps: float | Fraction | None) -> None:
+    """Refuse a frame rate that a video cannot be resampled to; ``None`` is its own.
+
+    Raises:
+        ValueError: As said.
+    """
+    if fps is not None and not 0 < fps < float("inf"):
+        raise ValueError(f"fps must be above 0 frames a second, got {fps}")
 
 
 def _open(path: Path) -> InputContainer:

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from vidpred.data.crop import crop_and_resize
+from vidpred.data.crop import check_size, crop_and_resize
 from vidpred.data.datamodule import VideoData
 from vidpred.data.video import SUFFIXES, Video
 from vidpred.data.windows import VideoWindows, check_fractions, split_by_time
@@ -95,10 +95,7 @@ class VideoFilesData(VideoData):
             "test": test_fraction,
         }
         self._parts: dict[str, list[Tensor]] = {}
-        if size is not None and not (isinstance(size, Sequence) and len(size) == 2):
-            raise ValueError(f"size is (height, width), got {size}")
-        if size is not None and min(size) < 1:
-            raise ValueError(f"size is at least 1 pixel high and wide, got {tuple(size)}")
+        check_size(size)
         check_fractions(val_fraction, test_fraction)
         VideoWindows([], length, stride)  # refuses what is out of range before it decodes anything
         VideoWindows([], self.test_length)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from collections.abc import Iterator
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from torch import Tensor
 from vidpred.data.digits import load_digits
 from vidpred.data.moving_mnist import STREAMS, FixedMovingMNIST, MovingMNIST
 from vidpred.data.sources.base import Clip, Source, Split
-from vidpred.data.sources.splits import Recording, divide
+from vidpred.data.sources.layout import one_of
+from vidpred.data.sources.splits import Recording, divide, protocol_of
 
 _Layout = Literal["NTHW", "NTHWC", "NTCHW", "TNHW"]
 
@@ -53,6 +55,7 @@ def array(
         FileNotFoundError: There is no such file.
         ValueError: It is damaged or no array of clips, or an argument is out of range.
     """
+    one_of("layout", layout, (*get_args(_Layout), None))
     if not source.is_file():
         raise FileNotFoundError(f"no file {source}: expected a .npy or .npz file")
     found = _load(source, key)
@@ -68,9 +71,7 @@ def array(
         )
         for number in range(clips)
     ]
-    cut = f"Centre crop, scaled to {size[0]}x{size[1]}" if size else "Frames as they are"
-    seeded = f", seed {seed}" if split_by == "clip" else ""
-    protocol = f"{cut}; split by {split_by}: {val_fraction:g} val, {test_fraction:g} test{seeded}."
+    protocol = f"{protocol_of(size, split_by, val_fraction, test_fraction, seed)}."
     parts = divide(recordings, split_by, val_fraction, test_fraction, seed)
     return Source(parts, frames if length is None else length, size, protocol=protocol)
 
@@ -104,7 +105,8 @@ def moving_mnist(
 
     Raises:
         FileNotFoundError: There is no such folder or file.
-        ValueError: A file is damaged, or the published test set has another shape than is asked.
+        ValueError: A file is damaged, an argument is out of range, or the published test set has
+            another shape than is asked.
     """
     counts: dict[Split, int] = {"train": train_clips, "val": val_clips, "test": test_clips}
     clips = []
@@ -115,15 +117,15 @@ def moving_mnist(
     for split, count in counts.items():
         if count < 0:
             raise ValueError(f"{split}_clips must be at least 0, got {count}")
-        for number in range(count):
-            files = []
-            frames = partial(
-                _sequence, source, split, length, digits, canvas, seed * (split == "train"), number
-            )
-            if split == "test" and test_sequences is not None:
-                files = [test_sequences]
-                frames = partial(_clip, test_sequences, None, "TNHW", number, 0, None)
-            clips.append(Clip(f"{split}/{number:05d}", split, files, frames))
+        if split == "test" and test_sequences is not None:
+            files = [test_sequences]
+            frames = partial(_clip, test_sequences, None, "TNHW", first=0, stop=None)
+        else:
+            settings = (source, split, length, digits, canvas, seed * (split == "train"))
+            if count:
+                _generator(*settings)  # refuses what is wrong with them
+            files, frames = [], partial(_sequence, *settings)
+        clips += [Clip(f"{split}/{n:05d}", split, files, partial(frames, n)) for n in range(count)]
     whose = "MNIST" if source else "scikit-learn"
     protocol = f"{digits} digits of {whose} on a canvas of {canvas}x{canvas}."
     return Source(clips, length, protocol=protocol)
@@ -161,7 +163,8 @@ def _generator(
     root: Path | None, split: Split, length: int, digits: int, canvas: int, seed: int
 ) -> MovingMNIST:
     images = load_digits(root, split)
-    return MovingMNIST(images, length, digits, canvas, seed=seed, stream=STREAMS[split])
+    stream = STREAMS[split]
+    return MovingMNIST(images, length, digits, canvas, sys.maxsize, seed=seed, stream=stream)
 
 
 @lru_cache(maxsize=1)

@@ -9,6 +9,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from vidpred.data.crop import check_size
+
 Split = Literal["train", "val", "test"]
 
 
@@ -46,7 +48,7 @@ class Source:
         protocol: In a sentence or two, for the record.
 
     Raises:
-        ValueError: ``length`` or a side of ``size`` is below 1.
+        ValueError: ``length`` or a side of ``size`` is below 1, or ``size`` is no pair.
     """
 
     clips: Sequence[Clip]
@@ -58,5 +60,4 @@ class Source:
     def __post_init__(self) -> None:
         if self.length < 1:
             raise ValueError(f"length must be at least 1 frame, got {self.length}")
-        if self.size is not None and min(self.size) < 1:
-            raise ValueError(f"size is at least 1 pixel high and wide, got {tuple(self.size)}")
+        check_size(self.size)

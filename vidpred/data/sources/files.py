@@ -11,9 +11,9 @@ from torch import Tensor
 
 from vidpred.data.sources.base import Source
 from vidpred.data.sources.images import PICTURES, image_frames
-from vidpred.data.sources.layout import by_number, video_frames
-from vidpred.data.sources.splits import Recording, divide
-from vidpred.data.video import SUFFIXES, Video
+from vidpred.data.sources.layout import by_number, one_of, video_frames
+from vidpred.data.sources.splits import Recording, divide, protocol_of
+from vidpred.data.video import SUFFIXES, Video, check_fps
 
 
 def videos(
@@ -50,6 +50,9 @@ def videos(
         FileNotFoundError: There is no such folder.
         ValueError: It holds no video, one is damaged, or an argument is out of range.
     """
+    check_fps(fps)
+    one_of("channels", channels, (1, 3))
+    one_of("classes", classes, ("folder", "file", None))
     paths = [source] if source.is_file() else _below(source, SUFFIXES, "video")
     root = source.parent if source.is_file() else source
     names, labels = _classes(paths, classes)
@@ -61,7 +64,7 @@ def videos(
         recordings.append(Recording(name, [path], frames, count, label))
     clips = divide(recordings, split_by, val_fraction, test_fraction, seed)
     rate = "all frames" if fps is None else f"{fps:g} frames a second"
-    protocol = f"{_protocol(size, split_by, val_fraction, test_fraction, seed)}; {rate}."
+    protocol = f"{protocol_of(size, split_by, val_fraction, test_fraction, seed)}; {rate}."
     return Source(clips, length, size, names, protocol)
 
 
@@ -99,6 +102,8 @@ def frame_folders(
     """
     if every < 1:
         raise ValueError(f"every must be at least 1 frame, got {every}")
+    one_of("channels", channels, (1, 3))
+    one_of("classes", classes, ("folder", None))
     folders: dict[Path, list[Path]] = {}
     for path in _below(source, PICTURES, "picture"):
         folders.setdefault(path.parent, []).append(path)
@@ -111,7 +116,7 @@ def frame_folders(
         recordings.append(Recording(name, taken, frames, len(taken), label))
     clips = divide(recordings, split_by, val_fraction, test_fraction, seed)
     rate = "all frames" if every == 1 else f"one frame of {every}"
-    protocol = f"{_protocol(size, split_by, val_fraction, test_fraction, seed)}; {rate}."
+    protocol = f"{protocol_of(size, split_by, val_fraction, test_fraction, seed)}; {rate}."
     return Source(clips, length, size, names, protocol)
 
 
@@ -144,11 +149,3 @@ def _classes(
     names = [path.parent.name if by == "folder" else path.stem for path in paths]
     classes = sorted({*names})
     return classes, [classes.index(name) for name in names]
-
-
-def _protocol(
-    size: tuple[int, int] | None, by: str, val_fraction: float, test_fraction: float, seed: int
-) -> str:
-    cut = f"Centre crop, scaled to {size[0]}x{size[1]}" if size else "Frames as they are"
-    seeded = f", seed {seed}" if by == "clip" else ""
-    return f"{cut}; split by {by}: {val_fraction:g} val, {test_fraction:g} test{seeded}"

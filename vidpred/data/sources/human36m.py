@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vidpred.data.sources.base import Clip, Source, Split
 from vidpred.data.sources.layout import by_number, expect, portion, video_frames
+from vidpred.data.video import check_fps
 
 
 def human36m(
@@ -34,12 +35,13 @@ def human36m(
 
     Raises:
         FileNotFoundError: A subject is missing, or has no video.
-        ValueError: A subject both trains and tests, or a fraction is out of range.
+        ValueError: A subject both trains and tests, or a number is out of range.
 
     Reference:
         Ionescu et al., PAMI 2014, whose subjects with poses are split as is usual. Protocol: Chang
         et al., STIP, arXiv:2206.04381. Differs: it trains and tests on all seven subjects.
     """
+    check_fps(fps)
     if both := sorted({*train} & {*test}):
         raise ValueError(f"{both[0]} is in train and test: expected other subjects to test on")
     videos = {subject: _videos(source, subject) for subject in (*train, *test)}

@@ -9,7 +9,7 @@ from typing import Literal
 
 from vidpred.data.sources.base import Clip, Source, Split
 from vidpred.data.sources.images import image_files, image_frames
-from vidpred.data.sources.layout import expect
+from vidpred.data.sources.layout import expect, one_of
 
 # The web page sorts the drives into categories; the names of the folders do not tell them.
 DRIVES: Mapping[str, Mapping[str, str]] = {
@@ -64,11 +64,12 @@ def kitti(
 
     Raises:
         FileNotFoundError: A drive, or a picture of it, is missing.
-        ValueError: A drive is there twice.
+        ValueError: A drive is there twice, or there is no such camera.
 
     Reference:
         Geiger et al., IJRR 2013. Split: Lotter et al., ICLR 2017, arXiv:1605.08104.
     """
+    one_of("camera", camera, (2, 3))
     found: dict[str, Path] = {}
     for depth in ("", "*/", "*/*/", "*/*/*/"):
         for folder in sorted(expect(source, "KITTI's raw data").glob(f"{depth}*_drive_*_sync")):

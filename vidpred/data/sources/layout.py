@@ -1,4 +1,4 @@
-"""What the readers of downloaded folders share: what must be there, what is held out, videos."""
+"""What the readers of folders share: what must be there or given, what is held out, videos."""
 
 from __future__ import annotations
 
@@ -31,6 +31,22 @@ def expect(path: Path, what: str) -> Path:
     if not path.exists():
         raise FileNotFoundError(f"no {path}: expected {what}")
     return path
+
+
+def one_of(name: str, value: object, choices: Sequence[object]) -> None:
+    """Refuse an argument that is none of its choices.
+
+    Raises:
+        ValueError: As said.
+
+    Example:
+        >>> one_of("channels", 2, (1, 3))
+        Traceback (most recent call last):
+        ValueError: channels must be one of 1, 3; got 2
+    """
+    if value not in choices:
+        expected = ", ".join(map(str, choices))
+        raise ValueError(f"{name} must be one of {expected}; got {value}")
 
 
 def by_number(path: Path) -> list[tuple[list[tuple[int, str]], str]]:

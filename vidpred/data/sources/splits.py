@@ -10,7 +10,9 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
+from vidpred.data.crop import check_size
 from vidpred.data.sources.base import Clip, Split
+from vidpred.data.sources.layout import one_of
 from vidpred.data.windows import check_fractions, split_by_time
 from vidpred.random import permutation
 
@@ -56,8 +58,8 @@ def divide(
         seed: Any integer.
 
     Raises:
-        ValueError: Fractions out of range, or that leave no clip to train on; by time, a clip that
-            does not say how long it is.
+        ValueError: Another unit, fractions out of range, or that leave no clip to train on; by
+            time, a clip that does not say how long it is.
 
     Example:
         >>> takes = [Recording(name, [], iter, 20) for name in "abcd"]
@@ -66,6 +68,7 @@ def divide(
         >>> [clip.name for clip in divide(takes[:1], "time", 0.1, 0.2, seed=1)]
         ['a/train', 'a/val', 'a/test']
     """
+    one_of("split_by", by, ("clip", "time"))
     check_fractions(val_fraction, test_fraction)
     if by == "time":
         return [part for x in recordings for part in _cut(x, val_fraction, test_fraction)]
@@ -88,6 +91,20 @@ def divide(
         Clip(x.name, split, x.files, partial(x.frames, 0, None), x.label)
         for x, split in zip(recordings, splits, strict=True)
     ]
+
+
+def protocol_of(
+    size: tuple[int, int] | None, by: str, val_fraction: float, test_fraction: float, seed: int
+) -> str:
+    """What becomes of clips that have no protocol of their own, in words.
+
+    Raises:
+        ValueError: ``size`` is out of range.
+    """
+    check_size(size)
+    cut = f"Centre crop, scaled to {size[0]}x{size[1]}" if size else "Frames as they are"
+    seeded = f", seed {seed}" if by == "clip" else ""
+    return f"{cut}; split by {by}: {val_fraction:g} val, {test_fraction:g} test{seeded}"
 
 
 def _cut(recording: Recording, val_fraction: float, test_fraction: float) -> Iterator[Clip]:

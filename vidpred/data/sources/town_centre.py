@@ -31,11 +31,14 @@ def town_centre(
 
     Raises:
         FileNotFoundError: There is no such file or folder.
-        ValueError: The folder holds no video, or several, or a fraction is out of range.
+        ValueError: The folder holds no video, or several, or a number is out of range.
 
     Reference:
         Benfold and Reid, CVPR 2011. Protocol: Chang et al., STAU, arXiv:2204.09456.
     """
+    for name, count in (("train_frames", train_frames), ("test_frames", test_frames)):
+        if count < 0:
+            raise ValueError(f"{name} must be at least 0 frames, got {count}")
     videos = find_videos(source)
     if len(videos) > 1:
         raise ValueError(f"{source} holds {len(videos)} videos: name the one to read")

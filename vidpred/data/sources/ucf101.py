@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from vidpred.data.sources.base import Clip, Source, Split
-from vidpred.data.sources.layout import expect, portion, video_frames
+from vidpred.data.sources.layout import expect, one_of, portion, video_frames
 
 
 def ucf101(
@@ -33,11 +33,12 @@ def ucf101(
 
     Raises:
         FileNotFoundError: A list is missing, or a video that it names.
-        ValueError: A list is not in the official form, or a fraction is out of range.
+        ValueError: A list is not in the official form, or an argument is out of range.
 
     Reference:
         Soomro et al., 2012, arXiv:1212.0402. Nine to one: Chang et al., STAE, ICIP 2021.
     """
+    one_of("fold", fold, (1, 2, 3, None))
     lists = expect(source / "ucfTrainTestlist", "the official lists, trainlist01.txt and so on")
     root = expect(source / "UCF-101", "the videos, in a folder for each class")
     classes = list(_classes(lists / "classInd.txt"))
