@@ -8,11 +8,13 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy
 
 from vidpred import cli
 from vidpred.data import ClipsData, prepare
 from vidpred.data.augment import DRAWS, augment
 from vidpred.data.sources import Clip, Source, Split, array
+from vidpred.random import permutation, uniform
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "clips" / "stgru.yaml"
 CHANGES: dict[str, Any] = {
@@ -179,14 +181,38 @@ class Model(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=1e-3)
 
 
-def train(path: Path, folder: Path, workers=0, fail_at=None, ckpt_path=None, changes=CHANGES):
+class Report(Callback):
+    """Keeps what each process saw: a trainer brings back neither."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Model)
+        seen = {"frames": torch.stack(pl_module.seen), "weight": pl_module.weight.detach()}
+        torch.save(seen, self.folder / f"{trainer.global_rank}.pt")
+
+
+def train(
+    path: Path,
+    folder: Path,
+    workers=0,
+    fail_at=None,
+    ckpt_path=None,
+    changes=CHANGES,
+    max_steps=8,
+    processes=1,
+):
     data = ClipsData(path, 2, workers, labels=True, epoch_size=6, seed=3, **changes)
     saving: list[Callback] = [ModelCheckpoint(folder, every_n_train_steps=1, save_last=True)]
     model = Model(fail_at)
+    ddp = DDPStrategy(start_method="fork", process_group_backend="gloo")
     trainer = Trainer(
         accelerator="cpu",
-        max_steps=8,
-        callbacks=saving,
+        devices=processes,
+        strategy=ddp if processes > 1 else "auto",
+        max_steps=max_steps,
+        callbacks=[*saving, Report(folder)],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -204,6 +230,39 @@ def test_resume_is_exact(path: Path, tmp_path: Path, workers: int):
     rest = train(path, tmp_path / "rest", workers, ckpt_path=tmp_path / "part" / "last.ckpt")
     assert torch.equal(rest.weight, whole.weight)
     assert torch.equal(torch.stack(rest.seen), torch.stack(whole.seen[4:]))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_two_processes_share_the_clips_and_resume_exactly(path: Path, tmp_path: Path):
+    """Sample number n of the training is one function of n, in whichever process."""
+    data = ClipsData(path)
+    data.setup("fit")
+    windows: Any = data.train_set
+    orders = torch.cat([permutation(len(windows), 3, pass_) for pass_ in range(4)])
+
+    def sample(number: int) -> torch.Tensor:
+        floats = windows[int(orders[number])][None].float() * (1 / 255)
+        return augment(floats, uniform(3, 7, torch.tensor([number]), shape=(DRAWS,)), **CHANGES)[0]
+
+    def seen(name: str) -> list[dict[str, torch.Tensor]]:
+        files = [tmp_path / name / f"{rank}.pt" for rank in range(2)]
+        return [torch.load(file, weights_only=True) for file in files]
+
+    train(path, tmp_path / "whole", processes=2)
+    whole = seen("whole")
+    for rank, process in enumerate(whole):
+        assert len(process["frames"]) == 8
+        for batch, frames in enumerate(process["frames"]):
+            first = (2 * batch + rank) * 2
+            assert torch.equal(frames, torch.stack([sample(first), sample(first + 1)]))
+    shares = [{int(orders[n]) for n in range(8) if n // 2 % 2 == rank} for rank in range(2)]
+    assert len(shares[0] | shares[1]) == 8  # of the nine windows of a pass, none twice
+
+    train(path, tmp_path / "part", processes=2, max_steps=3)  # within the second epoch
+    train(path, tmp_path / "rest", processes=2, ckpt_path=tmp_path / "part" / "last.ckpt")
+    for rest, before in zip(seen("rest"), whole, strict=True):
+        assert torch.equal(rest["frames"], before["frames"][3:])
+        assert torch.equal(rest["weight"], whole[0]["weight"])
 
 
 def test_training_alone_is_changed_and_by_the_seed(path: Path, tmp_path: Path):

@@ -70,6 +70,21 @@ def test_prepare_check_and_info(folder: Path):
     assert (folder / "other.png").is_file()
 
 
+@pytest.mark.parametrize(
+    ("sheet", "message"),
+    [
+        ("x.foo", "no picture {}/x.foo: expected a file named ."),
+        ("raw", "{}/raw is a folder: give the path of a file"),
+        ("clips.h5/x.png", "{}/clips.h5 is a file: give the path of a folder"),
+    ],
+)
+def test_where_a_sheet_goes_is_seen_first(sheet: str, message: str, folder: Path):
+    path = prepared(folder)
+    status, out, err = vidpred("info", path, "--sheet", folder / sheet)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert message.format(folder) in err
+
+
 DRIVES = ["2011_09_26_drive_0001_sync", "2011_09_26_drive_0104_sync"]
 DOWNLOADS = {  # a miniature of each layout, and the arguments that it needs
     "caltech": (

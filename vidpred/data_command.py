@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
@@ -16,7 +15,7 @@ from vidpred.data.crop import crop_and_resize
 from vidpred.data.hdf5 import texts
 from vidpred.data.sources import Split
 from vidpred.strips import Strip, spread, strips
-from vidpred.visual import save_figure
+from vidpred.visual import figure_path, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -106,6 +105,7 @@ def _info(args: Sequence[str]) -> None:
     parser.add_argument("--sheet", metavar="PICTURE.png", help="default: beside the file")
     config = _parse(parser, args)
     file = ClipsFile(config.file)
+    sheet = figure_path(config.sheet or file.path.with_suffix(".png"))
     channels, height, width = file.shape
     print(f"{file.path}, written by vidpred {file.vidpred}")
     print(f"frames: {height}x{width}, {channels} channels; samples of {file.length}")
@@ -114,7 +114,6 @@ def _info(args: Sequence[str]) -> None:
     print(f"protocol: {file.protocol}")
     print("settings: " + ", ".join(f"{name}={value}" for name, value in file.settings.items()))
     print(_table(file))
-    sheet = Path(config.sheet or file.path.with_suffix(".png"))
     save_figure(_contact_sheet(file), sheet)
     print(f"contact sheet: {sheet}")
 

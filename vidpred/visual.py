@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vidpred import panels
-from vidpred.files import replacing
+from vidpred.files import output_folder, replacing
 from vidpred.strips import Strip, spread, strips
 from vidpred.tables import PerStep, with_mean
 
@@ -228,5 +229,27 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
         >>> os.path.exists(path)
         True
     """
-    with replacing(path) as temporary:
+    with replacing(figure_path(path)) as temporary:
         figure.savefig(temporary, format=temporary.suffix[1:] or "png")
+
+
+def figure_path(path: str | os.PathLike[str]) -> Path:
+    """Where a figure can go once it is drawn: seen before that takes its time.
+
+    Raises:
+        ValueError: If matplotlib cannot write that format.
+        OSError: If ``path`` is a folder, or its folder a file.
+
+    Example:
+        >>> figure_path("runs/curves.png").name
+        'curves.png'
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    path, known = Path(path), FigureCanvasBase.get_supported_filetypes()
+    if path.suffix and path.suffix[1:].lower() not in known:
+        raise ValueError(f"no picture {path}: expected a file named .{' .'.join(sorted(known))}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give the path of a file")
+    output_folder(path.parent)
+    return path
