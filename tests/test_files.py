@@ -1,3 +1,4 @@
+import resource
 import stat
 from pathlib import Path
 
@@ -27,6 +28,20 @@ def test_failure_keeps_the_old_file(tmp_path: Path, error: type[BaseException]) 
         raise error
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    path, before = tmp_path / "table.csv", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    message = r"File too large: '.*/table\.csv'$"
+    try:
+        with pytest.raises(OSError, match=message), replacing(path) as temporary:
+            temporary.write_text("more than ten bytes")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with pytest.raises(OSError, match=r"^no$"), replacing(path):
+        raise OSError("no")
+    assert not list(tmp_path.iterdir())
 
 
 def test_missing_folders_are_made_and_permissions_are_the_usual_ones(tmp_path: Path) -> None:
