@@ -6,14 +6,12 @@ import hashlib
 import json
 import multiprocessing
 import os
-import shutil
 import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,6 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm import tqdm
 
@@ -38,8 +35,9 @@ from vidpred.data.hdf5 import (
     writing,
     zstd,
 )
+from vidpred.data.parts import alone, begin, done, keeping, part_of
 from vidpred.data.sources.base import Clip, Source
-from vidpred.files import replacing, sha256
+from vidpred.files import sha256
 
 _NAMED = 3  # damaged clips in an error
 
@@ -91,77 +89,17 @@ def prepare(
     if compress:
         zstd()
     parts = out.with_name(f"{out.name}.parts")
-    with _alone(parts, out):
-        _begin(parts, {**(settings or {}), "size": source.size, "length": source.length}, compress)
-        with _keeping(parts):
+    with alone(parts, out):
+        begin(parts, {**(settings or {}), "size": source.size, "length": source.length}, compress)
+        with keeping(parts):
             _decode(source, parts, workers, compress)
             with writing(parts / out.name) as (file, check):
                 _assemble(file, check, source, parts, compress)
                 _describe(file, source, settings or {})
         os.replace(parts / out.name, out)
-        for part in _done(parts):
+        for part in done(parts):
             part.unlink()
     return out
-
-
-@contextmanager
-def _alone(parts: Path, out: Path) -> Iterator[None]:
-    """Have the folder of the parts to oneself. Without a clip in it, it goes."""
-    parts.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(parts / "lock")  # one that ends with the process
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise BlockingIOError(
-            f"another process prepares {out}: wait for it, or give another file"
-        ) from error
-    try:
-        if out.exists():  # asked here, for another process may just have made it
-            raise FileExistsError(f"{out} is there already: remove it, or give another file")
-        yield
-    finally:
-        if not _done(parts):
-            shutil.rmtree(parts, ignore_errors=True)
-        lock.release()
-
-
-@contextmanager
-def _keeping(parts: Path) -> Iterator[None]:
-    """Let errors say where the clips are kept that are done, if any is."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        if not _done(parts):
-            raise
-        kind = OSError if isinstance(error, OSError) else ValueError
-        raise kind(f"{error}; the clips that are done are kept in {parts}") from error
-
-
-def _done(parts: Path) -> list[Path]:
-    return list(parts.glob("*.h5"))
-
-
-def _begin(parts: Path, settings: Mapping[str, Any], compress: bool) -> None:
-    """Record the settings, or see that the clips that are kept were made with the same."""
-    record = parts / "settings.json"
-    content = {**settings, "compress": compress, "version": VERSION}
-    text = json.dumps(content, default=str, indent=1)
-    if _done(parts) and record.read_text() != text:
-        new, old = json.loads(text), json.loads(record.read_text())
-        other = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-        raise ValueError(
-            f"{parts} keeps clips prepared with another {other[0]}, {old.get(other[0])!r} instead "
-            f"of {new.get(other[0])!r}: remove it to begin anew, or go on with the same"
-        )
-    for left_over in parts.glob(".*"):  # of a process that was killed while it wrote
-        left_over.unlink()
-    with replacing(record) as temporary:
-        temporary.write_text(text)
-
-
-def _part(parts: Path, clip: Clip) -> Path:
-    """Where a clip is kept: a name may hold anything."""
-    return parts / f"{hashlib.sha256(clip.name.encode()).hexdigest()[:32]}.h5"
 
 
 def _decode(source: Source, parts: Path, workers: int, compress: bool) -> None:
@@ -198,13 +136,13 @@ def _results(
     """Each clip when it is done, and a function that gives its shape or raises what went wrong."""
     if workers == 0:
         for clip in clips:
-            yield clip, partial(store, clip, _part(parts, clip))
+            yield clip, partial(store, clip, part_of(parts, clip))
         return
     # Spawned: a fork would inherit the locks that threads of this process hold.
     context = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(workers, context, initializer=_begin_worker)
     try:
-        futures = {executor.submit(store, clip, _part(parts, clip)): clip for clip in clips}
+        futures = {executor.submit(store, clip, part_of(parts, clip)): clip for clip in clips}
         for future in as_completed(futures):
             yield futures[future], future.result
     finally:
@@ -298,7 +236,7 @@ def _assemble(
     """Put the parts together: their chunks are copied as they are, and listed."""
     frames, columns, read = None, [], []
     for number, clip in enumerate(tqdm(source.clips, "putting together", disable=None)):
-        with h5py.File(_part(parts, clip), "r", locking=False) as part:
+        with h5py.File(part_of(parts, clip), "r", locking=False) as part:
             pieces = dataset(part, "frames")
             if frames is None:
                 frames = create_frames(file, pieces.shape[1:], source.length, compress)

@@ -1,0 +1,91 @@
+"""A folder that keeps the clips that are done, from which an interrupted preparation goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from vidpred.data.clips import VERSION
+from vidpred.data.sources.base import Clip
+from vidpred.files import replacing
+
+
+@contextmanager
+def alone(parts: Path, out: Path) -> Iterator[None]:
+    """Have the folder of the parts to oneself. Without a clip in it, it goes.
+
+    Args:
+        parts: The folder.
+        out: The file that is made of it.
+
+    Raises:
+        BlockingIOError: Another process has the folder.
+        FileExistsError: There is something at ``out``.
+    """
+    parts.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(parts / "lock")  # one that ends with the process
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise BlockingIOError(
+            f"another process prepares {out}: wait for it, or give another file"
+        ) from error
+    try:
+        if out.exists():  # asked here, for another process may just have made it
+            raise FileExistsError(f"{out} is there already: remove it, or give another file")
+        yield
+    finally:
+        if not done(parts):
+            shutil.rmtree(parts, ignore_errors=True)
+        lock.release()
+
+
+@contextmanager
+def keeping(parts: Path) -> Iterator[None]:
+    """Let errors say where the clips are kept that are done, if any is."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if not done(parts):
+            raise
+        kind = OSError if isinstance(error, OSError) else ValueError
+        raise kind(f"{error}; the clips that are done are kept in {parts}") from error
+
+
+def done(parts: Path) -> list[Path]:
+    """The clips that are kept, each as a file."""
+    return list(parts.glob("*.h5"))
+
+
+def begin(parts: Path, settings: Mapping[str, Any], compress: bool) -> None:
+    """Record the settings, or see that the clips that are kept were made with the same.
+
+    Raises:
+        ValueError: They were made with others.
+    """
+    record = parts / "settings.json"
+    content = {**settings, "compress": compress, "version": VERSION}
+    text = json.dumps(content, default=str, indent=1)
+    if done(parts) and record.read_text() != text:
+        new, old = json.loads(text), json.loads(record.read_text())
+        other = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+        raise ValueError(
+            f"{parts} keeps clips prepared with another {other[0]}, {old.get(other[0])!r} instead "
+            f"of {new.get(other[0])!r}: remove it to begin anew, or go on with the same"
+        )
+    for left_over in parts.glob(".*"):  # of a process that was killed while it wrote
+        left_over.unlink()
+    with replacing(record) as temporary:
+        temporary.write_text(text)
+
+
+def part_of(parts: Path, clip: Clip) -> Path:
+    """Where a clip is kept: a name may hold anything."""
+    return parts / f"{hashlib.sha256(clip.name.encode()).hexdigest()[:32]}.h5"
