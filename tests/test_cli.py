@@ -294,7 +294,7 @@ BAD = {
     "checkpoint": ("--ckpt_path nowhere.ckpt", "no checkpoint at nowhere.ckpt"),
     "cut checkpoint": ("--ckpt_path {tmp}/cut.ckpt", "cut.ckpt is damaged or no checkpoint"),
     "no checkpoint": ("--ckpt_path {tmp}/weights.pt", "weights.pt is no checkpoint of a run"),
-    "code": ("--ckpt_path {tmp}/code.pt", "code.pt is damaged or no checkpoint"),
+    "code": ("--ckpt_path {tmp}/code.pt", "code.pt holds more than tensors .* could run code"),
     "other widths": ("--ckpt_path {ckpt} --model.predictor.hidden_channels 8", "another model"),
     "other unit": (f"--ckpt_path {{ckpt}} {CELL} vidpred.cells.ConvGRUCell", "another model"),
     "abbreviation": ("--trainer.max_step 3", "unrecognized arguments: --trainer.max_step"),

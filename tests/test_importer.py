@@ -156,8 +156,11 @@ BAD = {
     "unit": (("good.pt", "--model", "stacked"), r"required: model\.cell"),
     "two files": (("good.pt", "more.pt", "--model", "stau"), "unrecognized .*more.pt"),
     "cut": (("cut.pt", "--model", "stau"), "cut.pt is damaged or no checkpoint"),
-    "code": (("code.pt", "--model", "stau"), "code.pt is damaged or no checkpoint"),
-    "old pickle": (("old.pt", "--model", "stau"), "old.pt is damaged or no checkpoint"),
+    "code": (("code.pt", "--model", "stau"), "code.pt holds more than tensors .* could run code"),
+    "old pickle": (
+        ("old.pt", "--model", "stau"),
+        "old.pt holds more than tensors .* could run code",
+    ),
     "recipe": (("recipe.pt",), "no model can be made of it"),
     "list": (("list.pt", "--model", "stau"), "holds a dict of tensors, got list"),
     "run of another": (("run.ckpt", "--model", "mau"), "run.ckpt is of stau, not of mau"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,7 @@ def load_predictor(path: str | Path) -> Predictor:
     content = read(path)
     recipe = recorded_recipe(content)
     if recipe is None:
-        raise ValueError(
-            f"{path} does not say which model it is of: make a model folder of it with vidpred "
-            "import (vidpred import --help) and give that"
-        )
+        raise ValueError(f"{path} {_without_recipe(content)}")
     try:
         predictor = build(recipe)
         fill(predictor, fitting(predictor, content))
@@ -86,6 +84,23 @@ def recorded_recipe(content: Any) -> Any:
     return content.get("recipe") if isinstance(content, dict) else None
 
 
+def _without_recipe(content: Any) -> str:
+    """Say what is missing in a checkpoint without recipe, and what to do."""
+    if isinstance(content, dict) and "recipe" in content:  # of a run
+        state = _content(content)
+        if _has(state, "predictor"):
+            return (
+                "does not say which model it is of, since no function of vidpred.models.zoo made "
+                "it: load it in Python, into the same model (vidpred.weights.load)"
+            )
+        trained = [part for part in _PARTS.values() if _has(state, part)]
+        return f"holds no predictor: its run trained a {' and a '.join(trained)} alone"
+    return (
+        "does not say which model it is of, as checkpoints of runs and model folders do: if it is "
+        "of the authors' code or of OpenSTL, make a folder of it (vidpred import --help)"
+    )
+
+
 def read(path: str | Path) -> Any:
     """Read a checkpoint without running code that it may hold.
 
@@ -105,9 +120,13 @@ def read(path: str | Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types for a file that is cut, foreign, unsafe
+        if unsafe := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise ValueError(
+                f"{path} holds more than tensors and plain values, {unsafe[1]}, which could run "
+                "code: write its state_dict to a file of its own and give that"
+            ) from error
         raise ValueError(
-            f"{path} is damaged or no checkpoint: torch.load(weights_only=True) cannot read it; "
-            "if it holds more than tensors, write its state_dict to a file of its own"
+            f"{path} is damaged or no checkpoint: torch.load cannot read it"
         ) from error
 
 
@@ -137,14 +156,24 @@ def fitting(module: nn.Module, content: Any) -> dict[str, Tensor]:
 _PARTS: dict[type, str] = {Discriminator: "discriminator", ActionClassifier: "classifier"}
 
 
+def _content(content: Any) -> Any:
+    """What a checkpoint holds beside settings and states of the training: weights by name."""
+    for key in ("state_dict", "net_param", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    return content
+
+
+def _has(state: Mapping[str, Any], part: str) -> bool:
+    return any(str(name).startswith(f"{part}.") for name in state)
+
+
 def _unwrap(content: Any, part: str) -> dict[str, Tensor]:
     """The plain state dict inside a checkpoint of Lightning, OpenSTL or the authors' code.
 
     Of the networks that a task trains together only the ``part`` is left.
     """
-    for key in ("state_dict", "net_param", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
+    content = _content(content)
     if not isinstance(content, dict):
         raise ValueError(f"a weights file holds a dict of tensors, got {type(content).__name__}")
     tensors = {str(name): x for name, x in content.items() if isinstance(x, Tensor)}
