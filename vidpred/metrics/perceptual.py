@@ -87,8 +87,8 @@ def _find(net: str) -> Path:
     path = Path(torch.hub.get_dir(), "checkpoints", name)
     if not path.is_file():
         raise FileNotFoundError(
-            f"LPIPS needs the weights of its {net} trunk: put {name} "
-            f"(https://download.pytorch.org/models/{name}) at {path} or pass weights=PATH"
+            f"LPIPS needs the weights of its {net} trunk: no file {path}; get it from "
+            f"https://download.pytorch.org/models/{name}, or set TORCH_HOME to where it lies"
         )
     digest = sha256(path)
     expected = path.stem.rpartition("-")[2]
