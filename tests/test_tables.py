@@ -8,20 +8,21 @@ import torch
 from vidpred import tables, visual
 
 
-def test_table_has_a_row_per_step_a_mean_and_four_digits() -> None:
+def test_table_has_a_row_per_step_a_mean_and_enough_digits() -> None:
     table = tables.metric_table(
         {
             "MSE": torch.tensor([132.25, 1.5]),
             "SSIM": [0.93123, 0.9],
             "MSE x": [0.00123, 0.00345],
             "none": [float("nan"), 0.0],
+            "wide": [1234.5, 0.0125],
         }
     )
     assert table.splitlines() == [
-        "step    MSE    SSIM     MSE x   none",
-        "   1  132.2  0.9312  0.001230    nan",
-        "   2    1.5  0.9000  0.003450  0.000",
-        "mean   66.9  0.9156  0.002340    nan",
+        "step    MSE    SSIM     MSE x   none      wide",
+        "   1  132.2  0.9312  0.001230    nan  1234.500",
+        "   2    1.5  0.9000  0.003450  0.000     0.013",
+        "mean   66.9  0.9156  0.002340    nan   617.256",
     ]
 
 

@@ -62,15 +62,18 @@ def text_table(head: str, labels: Sequence[str], columns: Mapping[str, Sequence[
 
 
 def decimals(values: Sequence[float]) -> list[str]:
-    """Format a column of numbers with the decimals that give its largest four digits.
+    """Format a column of numbers with decimals for four digits of its largest, two of its smallest.
 
     Example:
         >>> decimals([20.5, 131.25])
         ['20.5', '131.2']
+        >>> decimals([0.0123, 131.25])
+        ['0.012', '131.250']
     """
-    largest = max((abs(value) for value in values if math.isfinite(value)), default=0)
-    magnitude = math.floor(math.log10(largest)) if largest else 0
-    return [f"{value:.{min(max(3 - magnitude, 0), 9)}f}" for value in values]
+    sizes = [abs(value) for value in values if value and math.isfinite(value)] or [1]
+    largest, smallest = (math.floor(math.log10(size)) for size in (max(sizes), min(sizes)))
+    places = min(max(3 - largest, 1 - smallest, 0), 9)
+    return [f"{value:.{places}f}" for value in values]
 
 
 def write_csv(per_step: PerStep, path: str | os.PathLike[str]) -> None:
