@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vidpred.files import output_folder, replacing
+from vidpred.files import output_folder, replacing, replacing_files
 
 
 def test_success_replaces_the_file_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -42,6 +42,34 @@ def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"^no$"), replacing(path):
         raise OSError("no")
     assert not list(tmp_path.iterdir())
+
+
+def test_files_of_a_folder_are_replaced_all_or_none(tmp_path: Path) -> None:
+    for name in ("table.csv", "clips/best.png", "clips/best-2.gif", "clips/own.gif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("old")
+
+    def content() -> dict[str, str]:
+        files = (path for path in tmp_path.rglob("*") if path.is_file())
+        return {path.relative_to(tmp_path).as_posix(): path.read_text() for path in files}
+
+    def write(error: type[BaseException] | None = None) -> None:
+        with replacing_files(tmp_path, stale=["clips/best*"]) as temporary:
+            (temporary / "clips").mkdir()
+            (temporary / "clips" / "best.png").write_text("new")
+            if error is not None:
+                raise error
+            (temporary / "table.csv").write_text("new")
+            assert {*content().values()} == {"old", "new"}
+
+    before = content()
+    for error in (RuntimeError, KeyboardInterrupt):
+        with pytest.raises(error):
+            write(error)
+        assert content() == before
+    write()
+    assert content() == {"table.csv": "new", "clips/best.png": "new", "clips/own.gif": "old"}
+    assert len([*tmp_path.iterdir()]) == 2
 
 
 def test_missing_folders_are_made_and_permissions_are_the_usual_ones(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -47,6 +48,43 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         if isinstance(error, OSError) and error.errno and error.filename is None:
             error.filename = str(path)  # the system names what it cannot open, not what it writes
         raise
+
+
+@contextmanager
+def replacing_files(path: str | os.PathLike[str], stale: Sequence[str] = ()) -> Iterator[Path]:
+    """Yield a temporary folder whose files move to the folder ``path`` when the block succeeds.
+
+    There they take the place of files of their names; others stay, but for ``stale`` ones. When the
+    block raises, or the process is killed in it, nothing of that has happened.
+
+    Args:
+        path: The folder, which is made when missing.
+        stale: Patterns of the names that such blocks write, as of :meth:`pathlib.Path.glob`: files
+            that match but are not among the new ones are removed.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("worst.png", "best.png"):
+        ...     with replacing_files(folder, stale=["*.png"]) as temporary:
+        ...         _ = (temporary / name).write_bytes(b"picture")
+        >>> [file.name for file in folder.iterdir()]
+        ['best.png']
+    """
+    path = Path(path)
+    temporary = path / f".{secrets.token_hex(8)}"
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        new = [x.relative_to(temporary) for x in temporary.rglob("*") if x.is_file()]
+        for name in new:
+            (path / name).parent.mkdir(exist_ok=True)
+            os.replace(temporary / name, path / name)
+        for old in (x for pattern in stale for x in path.glob(pattern)):
+            if old.relative_to(path) not in new:
+                old.unlink()
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def output_folder(path: str | os.PathLike[str]) -> Path:
