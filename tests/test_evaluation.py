@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchmetrics import Metric
 
-from vidpred import cli, report
+from vidpred import cli, report, results
 from vidpred.data import VideoData, prepare, sources
 from vidpred.evaluation import Evaluation, evaluate
-from vidpred.evaluator import _named
+from vidpred.evaluator import _names
 from vidpred.metrics import MSE, Column, protocols, psnr
-from vidpred.models import zoo
+from vidpred.models import Predictor, zoo
 from vidpred.published import Published, published
 from vidpred.tasks.forecast import copy_last_frame
 
@@ -62,6 +62,13 @@ class ClipData(VideoData):
 
 def half(known: Tensor, horizon: int) -> Tensor:
     return 0.5 * copy_last_frame(known, horizon)
+
+
+def broken(known: Tensor, horizon: int) -> Tensor:
+    """Finite for some clips and frames alone."""
+    prediction = copy_last_frame(known, horizon).clone()
+    prediction[known[:, -1].mean(dim=(1, 2, 3)) > 0.5, -1] = torch.inf
+    return prediction
 
 
 def everything(data: ClipData, length: int) -> Tensor:
@@ -158,12 +165,16 @@ def test_refuses_what_does_not_fit() -> None:
         call(copy, horizon=0)
     with pytest.raises(ValueError, match="expected at least one model"):
         call()
-    with pytest.raises(ValueError, match="two models are named 'copy'"):
+    with pytest.raises(ValueError, match="2 models are named 'copy'"):
         call(copy, copy)
-    with pytest.raises(ValueError, match=r"a model forecast \(1, 3, 1, 16, 24\) instead of"):
-        call(("longer", lambda known, horizon: copy_last_frame(known, horizon + 1)))
+    scored: list[Tensor] = []
+    first = "first", lambda known, horizon: scored.append(known) or copy_last_frame(known, horizon)
+    wrong = r"longer does not predict these clips: a model forecast \(1, 3, 1, 16, 24\) instead of"
+    with pytest.raises(ValueError, match=wrong):
+        call(first, ("longer", lambda known, horizon: copy_last_frame(known, horizon + 1)))
+    assert {len(known) for known in scored} == {1}  # tried on a clip, not yet scored on batches
     with pytest.raises(FloatingPointError, match="nan predicts values that are not finite"):
-        call(("nan", lambda known, horizon: copy_last_frame(known, horizon) * float("nan")))
+        call(("nan", broken))
 
     class Pairs(ClipData):
         def setup(self, stage: str | None = None) -> None:
@@ -171,6 +182,39 @@ def test_refuses_what_does_not_fit() -> None:
 
     with pytest.raises(ValueError, match=r"clips are one tensor \(B, T, C, H, W\), got tuple"):
         evaluate([copy], Pairs(), 3, 2, protocols())
+
+
+def test_a_broken_model_leaves_the_scores_of_the_others(tmp_path: Path) -> None:
+    data = ClipData()
+    others = [("half", half), ("copy", copy_last_frame)]
+    expected = evaluate(others, data, 3, 2, protocols())
+    models = [("broken", broken), *others]
+    found = evaluate(models, data, context=3, horizon=2, protocols=protocols())
+    assert found.broken == {"broken": "predicts values that are not finite"}
+    assert list(found.results) == ["half", "copy"]
+    assert [clip.index for clip in found.shown] == [clip.index for clip in expected.shown]
+    for name, result in found.results.items():
+        torch.testing.assert_close(result.scores, expected.results[name].scores, rtol=0, atol=0)
+    # It is marked wherever scores are, and what is written is valid.
+    page = Page(results.write(found, tmp_path))
+    assert results.table(found, "paper").splitlines()[-1].split() == ["broken", *["nan"] * 4]
+    assert page.table(0)[-1] == ["broken", "nan", "nan", "nan"]
+    assert all(row[1:] != ["nan"] * 3 for row in page.table(0)[:-1])
+    assert len(list(page.all("table")[0].iter("b"))) == 3
+    warning = next(p for p in page.all("p") if p.attrib.get("class") == "warning")
+    assert warning.text == "broken predicts values that are not finite: it has no scores."
+    with (tmp_path / "standard.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows if row["model"] == "broken"] == ["1", "2", "mean"]
+    assert all(row["PSNR"] == "nan" for row in rows if row["model"] == "broken")
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    text = (tmp_path / "evaluation.json").read_text()
+    content = json.loads(text, parse_constant=refuse)
+    assert content["broken"] == found.broken
+    assert list(content["models"]) == ["half", "copy"]
 
 
 class Page:
@@ -197,14 +241,14 @@ def found(context: int = 3, horizon: int = 2, **shape: int) -> Evaluation:
 def test_page_is_whole_and_needs_nothing_else(tmp_path: Path) -> None:
     evaluation = found(channels=3)
     facts = {"Command": "vidpred evaluate --out 'a <b>'"}
-    page, *pictures = report.write(evaluation, tmp_path, "Models & data", (), facts)
+    page, *pictures = report.write(evaluation, tmp_path, "Models & data", facts=facts)
     assert page == tmp_path / "report.html"
     names = [path.relative_to(tmp_path).as_posix() for path in pictures]
     assert names[:4] == [
         "curves.png",
         "clips/best.png",
-        "clips/best-half-of-it-more.gif",
-        "clips/best-copy.gif",
+        "clips/best-1-half-of-it-more.gif",
+        "clips/best-2-copy.gif",
     ]
     assert len(names) == 1 + 3 * 3
     content = Page(page)
@@ -285,6 +329,70 @@ def test_published_scores_stand_above_ours_of_the_same_frames(tmp_path: Path) ->
     assert len(list(fourth.iter("tr"))) == 2
 
 
+def test_published_scores_on_other_data_stand_alone(tmp_path: Path) -> None:
+    evaluation = found(context=3, horizon=2)
+    table = Published("Paper, Table 1", "", 3, 2, ["PSNR"], {"theirs": ["20.10"]}, "")
+    differences = ["size is [16, 24], not [64, 64]", "fps is 5, not <10>"]
+    page = Page(report.write(evaluation, tmp_path, "Other data", [table], differences)[0])
+    (shown,) = (x for x in page.all("details") if "Paper" in (x[0].text or ""))
+    rows = [["".join(cell.itertext()) for cell in row] for row in shown.iter("tr")]
+    assert rows == [["", "PSNR ↑"], ["theirs", "20.10"]]
+    (warning,) = (p.text for p in page.all("p") if p.attrib.get("class") == "warning")
+    assert warning is not None
+    assert "not on the test set evaluated here: size is [16, 24], not [64, 64]; fps" in warning
+
+
+def test_weights_are_counted_and_small_costs_shown(tmp_path: Path) -> None:
+    models = [("stau", zoo.stau(hidden_channels=4, layers=1)), ("copy", copy_last_frame)]
+    evaluation = evaluate(models, ClipData(), 3, 2, protocols())
+    page = Page(report.write(evaluation, tmp_path, "Costs")[0])
+    (costs,) = (
+        page.table(i) for i, _ in enumerate(page.all("table")) if "weights" in page.table(i)[0]
+    )
+    assert [row[-1] for row in costs[1:]] == [f"{evaluation.results['stau'].cost.weights:,}", "0"]
+    for row, result in zip(costs[1:], evaluation.results.values(), strict=True):
+        assert float(row[1]) == pytest.approx(1000 * result.cost.seconds, rel=0.05)
+
+
+def test_a_folder_holds_one_evaluation(tmp_path: Path) -> None:
+    """No clip of an earlier one, a film for every model, and what is one's own."""
+    models = [("run 1", half), ("run-1", copy_last_frame)]
+    (tmp_path / "clips").mkdir()
+    own = {"clips/best.txt", "clips/best-of-all.gif"}
+    for name in own:
+        (tmp_path / name).touch()
+
+    def write(models: list[tuple[str, Any]], **shape: int) -> set[str]:
+        found = evaluate(models, ClipData(**shape), 3, 2, protocols())
+        page = results.write(found, tmp_path)
+        assert page == tmp_path / "report.html"
+        return {x.relative_to(tmp_path).as_posix() for x in tmp_path.rglob("*") if x.is_file()}
+
+    tables = {"report.html", "curves.png", "evaluation.json", "standard.csv", "paper.csv"}
+    names = {
+        f"{place}{end}"
+        for place in ("best", "median", "worst")
+        for end in (".png", "-1-run-1.gif", "-2-run-1.gif")
+    }
+    assert write(models) == tables | own | {f"clips/{name}" for name in names}
+    assert write(models[:1], count=1) == tables | own | {"clips/best.png", "clips/best-1-run-1.gif"}
+
+
+def test_an_evaluation_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results.write(found(), tmp_path)
+    before = {x: x.read_bytes() for x in tmp_path.rglob("*") if x.is_file()}
+
+    def killed(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vidpred.visual.gif", killed)
+    with pytest.raises(KeyboardInterrupt):
+        results.write(found(count=1), tmp_path)
+    assert {x: x.read_bytes() for x in tmp_path.rglob("*") if x.is_file()} == before
+
+
 def test_a_score_of_whole_sequences_is_in_the_tables_alone(tmp_path: Path) -> None:
     class Whole(Metric):
         total: Tensor
@@ -317,14 +425,14 @@ def test_a_score_of_whole_sequences_is_in_the_tables_alone(tmp_path: Path) -> No
     assert ours[1] == "–"
 
 
-def test_names_are_what_tells_paths_apart() -> None:
-    runs = ["runs/stau/version_0/last.ckpt", "runs/mau/version_0/last.ckpt"]
-    assert _named(runs) == dict(zip(["stau", "mau"], runs, strict=True))
-    assert _named(["runs/stau.ckpt"]) == {"stau.ckpt": "runs/stau.ckpt"}
-    assert _named(["a/b", "a/b/c"]) == {"b": "a/b", "b/c": "a/b/c"}
-    assert _named([]) == {}
-    with pytest.raises(ValueError, match="a model is given twice"):
-        _named(["a", "a"])
+def test_names_are_what_tells_models_apart() -> None:
+    stau, mau = (make(hidden_channels=4, layers=1) for make in (zoo.stau, zoo.mau))
+    runs = ["runs/a/version_0/last.ckpt", "runs/b/version_0/last.ckpt"]
+    assert _names(dict.fromkeys(runs, stau)) == dict(zip(runs, ["a", "b"], strict=True))
+    assert _names({"a/b": stau, "a/b/c": mau}) == {"a/b": "b", "a/b/c": "b/c"}
+    # Of one path nothing does: everyone's is called last.ckpt.
+    assert _names({runs[0]: mau}) == {runs[0]: "mau"}
+    assert _names({}) == {}
 
 
 @pytest.fixture(scope="module")
@@ -370,7 +478,7 @@ def test_command_writes_the_page_tables_and_pictures(
     summaries = ["".join(summary.itertext()) for summary in page.all("summary")]
     for table in published("moving_mnist"):
         assert any(summary.startswith(table.source) for summary in summaries)
-    assert (out / "clips" / "worst-mau.gif").is_file()
+    assert (out / "clips" / "worst-2-mau.gif").is_file()
 
 
 def test_example_runs(folders: list[str], tmp_path: Path) -> None:
@@ -384,19 +492,97 @@ def test_example_runs(folders: list[str], tmp_path: Path) -> None:
     assert "Table 3" in (out / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_file_knows_what_is_published_on_its_data(tmp_path: Path) -> None:
+def rows_of_copy(page: Page) -> int:
+    """Published tables in which our row stands."""
+    tables = (x for x in page.all("details") if "OpenSTL" in (x[0].text or ""))
+    return sum("copy last frame" in "".join(table.itertext()) for table in tables)
+
+
+def warnings(page: Page) -> list[str]:
+    return ["".join(p.itertext()) for p in page.all("p") if p.attrib.get("class") == "warning"]
+
+
+def test_published_results_compare_on_the_published_sequences_alone(tmp_path: Path) -> None:
+    clip = np.resize(Clips(length=20)[0].numpy(), (20, 1, 64, 64))
+    np.save(tmp_path / "mnist_test_seq.npy", clip)
+    sequences = ["--data.test_sequences", str(tmp_path / "mnist_test_seq.npy")]
+    out = tmp_path / "out"
+    for extra, compares in (([], False), (sequences, True)):
+        assert (
+            cli.main(["evaluate", *DATA, "--data.test_size", "1", *extra, "--out", str(out)]) == 0
+        )
+        page = Page(out / "report.html")
+        assert rows_of_copy(page) == compares
+        said = 'test_sequences is null, not "mnist_test_seq.npy"'
+        assert [said in warning for warning in warnings(page)] == [True] * (not compares)
+        facts = json.loads((out / "evaluation.json").read_text())["facts"]
+        assert json.loads(facts["Test set"])["data"] == "moving_mnist"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
     folder = tmp_path / "clips"
     folder.mkdir()
     clips = torch.stack([Clips(length=20)[i] for i in range(7)])
     np.save(folder / "clips.npy", clips.numpy())
     source = sources.array(folder / "clips.npy", length=20, val_fraction=0, test_fraction=0.5)
-    for name, tables in {"moving_mnist": True, "my own": False}.items():
-        file, out = tmp_path / f"{name}.h5", tmp_path / name
-        prepare(source, file, {"data": name})
-        assert cli.main(["evaluate", "--data", str(file), "--out", str(out)]) == 0
-        facts = json.loads((out / "evaluation.json").read_text())["facts"]
-        assert name in facts["Data"]
-        assert ("STAU (Chang" in (out / "report.html").read_text(encoding="utf-8")) == tables
+    return prepare(source, tmp_path / "clips.h5", {"data": "caltech", "fps": 30})
+
+
+def test_a_file_knows_what_is_published_on_its_data(tmp_path: Path, file: Path) -> None:
+    out = tmp_path / "out"
+    args = ["evaluate", "--data", str(file), "--context=2", "--horizon=1", "--out", str(out)]
+    assert cli.main(args) == 0
+    facts = json.loads((out / "evaluation.json").read_text())["facts"]
+    made = json.loads(facts["Test set"])
+    assert (made["data"], made["fps"]) == ("caltech", 30)
+    assert "split by clip" in made["protocol"]
+    assert str(file) in facts["Data"]
+    page = Page(out / "report.html")
+    assert any("Table 4" in (x.text or "") for x in page.all("summary"))
+    assert "fps is 30, not 10" in warnings(page)[0]
+    assert cli.main([*args, "--published", "ucf101"]) == 0
+    assert "the data are caltech, not ucf101" in warnings(Page(out / "report.html"))[0]
+
+
+@pytest.mark.parametrize("place", ["--data {}", "--data={}", "--config", "--config --data {}"])
+def test_a_file_is_data_on_the_command_line_and_in_yaml(
+    place: str, tmp_path: Path, file: Path
+) -> None:
+    out = tmp_path / "out"
+    more = ["--data.batch_size", "2", "--data.test_length", "10", "--out", str(out)]
+    more += ["--context", "2", "--horizon", "1"]
+    if place.startswith("--config"):
+        settings = tmp_path / "settings.yaml"
+        named = "other.h5" if place.endswith("{}") else file
+        settings.write_text(f"data: {named}\npublished: caltech\n")
+        place = place.replace("--config", f"--config {settings}")
+    args = [*place.format(file).split(" "), *more]
+    assert cli.main(["evaluate", *args]) == 0
+    content = json.loads((out / "evaluation.json").read_text())
+    assert content["clips"] == 2 * 4  # windows of 10 frames in the 20 of each test clip
+    data = json.loads(content["facts"]["Data"])
+    assert data["class_path"] == "vidpred.data.ClipsData"
+    assert (data["init_args"]["path"], data["init_args"]["batch_size"]) == (str(file), 2)
+
+
+def test_a_broken_model_is_told_by_the_exit_status(
+    folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Predictor.from_pretrained(folders[0])
+    for weight in model.parameters():
+        torch.nn.init.constant_(weight, torch.nan)
+    model.save_pretrained(tmp_path / "nan")
+    out = tmp_path / "out"
+    args = ["--ckpt", str(tmp_path / "nan"), folders[1], *DATA, "--horizon=1", "--out", str(out)]
+    assert cli.main(["evaluate", *args]) == 1
+    captured = capsys.readouterr()
+    error = captured.err.splitlines()[-1]
+    assert re.fullmatch(r"vidpred: error: \S*nan predicts values that are not finite: .*", error)
+    assert re.search(r"nan +nan +nan +nan\n", captured.out)
+    content = json.loads((out / "evaluation.json").read_text())
+    assert len(content["broken"]) == 1
+    assert [name.split("/")[-1] for name in content["models"]] == ["mau", "copy last frame"]
 
 
 def test_command_measures_lpips_and_fvd(
@@ -431,11 +617,16 @@ def test_command_measures_lpips_and_fvd(
     ("args", "expected"),
     [
         (["--ckpt", "nowhere.ckpt"], "no checkpoint at nowhere.ckpt"),
+        (["--ckpt", "a.ckpt", "./a.ckpt"], "a model is given twice: a.ckpt ./a.ckpt"),
         (["--published", "kitti"], "no published results on kitti: there are some on moving_mnist"),
         (["--horizon", "11"], "clips of 20 frames are too short: context and horizon are 21"),
         (
             ["--i3d", "nowhere.pt"],
             "FVD needs an I3D network as a TorchScript file: no file no",
+        ),
+        (
+            ["--lpips", "alex"],
+            "no file {home}/hub/checkpoints/alexnet-owt-7be5be79.pth; get it from",
         ),
         (["--device", "tpu7"], "there is no device tpu7 here"),
         (["--lpips", "resnet"], "lpips"),
@@ -443,10 +634,15 @@ def test_command_measures_lpips_and_fvd(
     ],
 )
 def test_command_says_in_one_line_what_is_wrong(
-    args: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    args: list[str],
+    expected: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     assert cli.main(["evaluate", *DATA, "--out", str(tmp_path / "out"), *args]) == 2
     message = capsys.readouterr().err.splitlines()[-1]
     assert message.startswith("vidpred: error: ")
-    assert expected in message
+    assert expected.format(home=tmp_path / "home") in message
     assert not (tmp_path / "out").exists()

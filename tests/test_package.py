@@ -23,13 +23,14 @@ CONFIGS = sorted(
 # A module may import its own level and the lower ones.
 LEVELS = {
     **dict.fromkeys(["data", "files", "losses", "metrics", "published", "random", "sampling"], 0),
-    **dict.fromkeys(["panels", "strips", "tables", "visual"], 0),
+    **dict.fromkeys(["panels", "processes", "strips", "tables", "visual"], 0),
     "cells": 1,
     "models": 2,
     **dict.fromkeys(["reference", "weights"], 3),
     **dict.fromkeys(["detectors", "tasks"], 4),
     **dict.fromkeys(["cli", "commands", "data_command", "demo", "detection"], 5),
-    **dict.fromkeys(["evaluation", "evaluator", "importer", "inspector", "report"], 5),
+    **dict.fromkeys(["cost", "evaluation", "evaluator", "importer", "inspector"], 5),
+    **dict.fromkeys(["report", "results"], 5),
     **dict.fromkeys(["__main__", "streaming"], 5),
 }
 # Slow to import or, for torchvision, unusable next to a CPU-only build of torch.

@@ -1,12 +1,14 @@
 """The published tables: whole, readable, and in columns that we measure under the same names."""
 
+import inspect
 import re
 
 import pytest
 import yaml
 
+from vidpred.data import sources
 from vidpred.metrics import LPIPS, protocols
-from vidpred.published import _read, published
+from vidpred.published import _read, _test_sets, differences, published
 
 NAMES = list(_read()["tables"])
 
@@ -64,3 +66,32 @@ def test_file_is_plain_yaml() -> None:
 
     text = files("vidpred").joinpath("published.yaml").read_text(encoding="utf-8")
     assert yaml.safe_load(text)["papers"].keys() == _read()["papers"].keys()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_published_test_sets_are_what_is_prepared_by_default(name: str) -> None:
+    settings = inspect.signature(getattr(sources, name)).parameters
+    for setting, value in _test_sets()[name].items():
+        default = settings[setting].default
+        if name != "moving_mnist":  # whose published sequences are a file
+            assert value == (list(default) if isinstance(default, tuple) else default)
+
+
+def test_a_test_set_is_the_published_one_or_differs_in_words() -> None:
+    made = {"data": "caltech", **_test_sets()["caltech"], "length": 11}
+    assert differences("caltech", made) == []
+    other = {**made, "fps": 30, "size": [64, 64]}
+    assert differences("caltech", other) == [
+        "fps is 30, not 10",
+        "size is [64, 64], not [128, 160]",
+    ]
+    (words,) = differences("moving_mnist", other)
+    assert words == "the data are caltech, not moving_mnist"
+    (words,) = differences("caltech", {})
+    assert words.startswith("the data are not known to be caltech")
+
+
+def test_what_stays_open_of_a_test_set_is_noted_with_every_table() -> None:
+    assert all("test windows share frames" in table.note for table in published("ucf_sports"))
+    assert published("ucf_sports")[2].note.endswith("The caption says STRPM, the text STIP.")
+    assert published("moving_mnist")[1].note == ""

@@ -116,8 +116,8 @@ curves over the predicted frames, and the clips predicted best, worst and in the
   --horizon N                frames that they predict after them (10)
   --lpips NET                measure LPIPS with alex, vgg or squeeze, whose weights you have
   --i3d FILE.pt              measure FVD with a TorchScript of I3D, of 9 predicted frames or more
-  --published NAME           show what the papers publish on moving_mnist, caltech, ... beside it; a
-                             FILE.h5 knows its own
+  --published NAME           show what the papers publish on moving_mnist, caltech, ... and compare
+                             where the test set is theirs; a FILE.h5 knows its own
   --device NAME              cpu or cuda; without it cuda where there is such a device
   --config FILE              YAML with any of these settings; the command line overrules it
 

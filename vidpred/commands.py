@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +16,8 @@ from lightning.pytorch.cli import (
     SaveConfigCallback,
 )
 from lightning.pytorch.utilities import rank_zero_only
-from torch.distributed import DistError
 
-from vidpred import weights
+from vidpred import processes, weights
 from vidpred.files import replacing
 from vidpred.tasks.callbacks import PredictionWriter, run_folder
 
@@ -112,22 +110,11 @@ class VidpredCLI(LightningCLI):
         try:
             function(**arguments, weights_only=True)
         except RuntimeError as error:
-            # gloo names itself in what it says, but has no exception of its own.
-            if not isinstance(error, DistError) and "gloo" not in str(error):
+            if not processes.is_lost(error):
                 raise
             last = getattr(trainer.checkpoint_callback, "last_model_path", "")
-            raise ConnectionError(
-                f"process {trainer.global_rank} of {trainer.world_size} has lost another, whose "
-                "own output says why: "
-                + (f"go on with --ckpt_path {last}" if last else "start again")
-                + f" ({_reason(error)})"
-            ) from error
-
-
-def _reason(error: RuntimeError) -> str:
-    """What happened, without the place in the source and the advice."""
-    line = re.sub(r"^\[\S+\] ", "", str(error)).splitlines()[0]
-    return line.partition(". This is typically")[0]
+            advice = f"go on with --ckpt_path {last}" if last else "start again"
+            raise processes.lost(error, trainer.global_rank, trainer.world_size, advice) from error
 
 
 @rank_zero_only

@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import statistics
-import time
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from itertools import zip_longest
+from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import Metric
 from tqdm.auto import tqdm
 
+from vidpred import processes
+from vidpred.cost import Cost, Forecaster, forecast, measure, placed
 from vidpred.data import VideoData
 from vidpred.metrics import Column, psnr
 
-Forecaster: TypeAlias = Callable[[Tensor, int], Tensor]
 Protocols: TypeAlias = Mapping[str, Mapping[str, Column]]
-
-
-class Cost(NamedTuple):
-    """What it takes to forecast one clip.
-
-    Attributes:
-        seconds: Median of three forecasts, after one that warms up.
-        memory: Most gigabytes in use while forecasting, beyond those in use before, which the
-            weights are among; ``None`` where the system does not tell.
-        weights: How many a model has.
-    """
-
-    seconds: float
-    memory: float | None
-    weights: int
 
 
 @dataclass(frozen=True)
@@ -43,9 +27,9 @@ class Shown:
     """A test clip to look at.
 
     Attributes:
-        place: ``"best"``, ``"median"`` or ``"worst"`` by the first model's PSNR.
+        place: ``"best"``, ``"median"`` or ``"worst"`` by the PSNR of the first model with scores.
         index: In the test set, from 0.
-        psnr: The first model's, its mean over the predicted frames.
+        psnr: That model's, its mean over the predicted frames.
         frames: ``(T, C, H, W)`` in [0, 1], known and future ones.
     """
 
@@ -77,6 +61,7 @@ class Evaluation:
 
     Attributes:
         results: By model.
+        broken: Models without scores, and what is wrong with each.
         shown: Clips to look at.
         clips: How many were scored.
         context: Known frames of each.
@@ -85,14 +70,21 @@ class Evaluation:
     """
 
     results: Mapping[str, Result]
+    broken: Mapping[str, str]
     shown: list[Shown]
     clips: int
     context: int
     horizon: int
     protocols: Protocols
 
+    def scores(self, protocol: str, column: str) -> dict[str, Tensor]:
+        """A column of scores by model; those that are broken come last and have NaN."""
+        found = {name: x.scores[protocol][column] for name, x in self.results.items()}
+        like = next(iter(found.values()))
+        return found | {name: torch.full_like(like, torch.nan) for name in self.broken}
 
-@torch.inference_mode()
+
+@torch.no_grad()
 def evaluate(
     models: Iterable[tuple[str, Forecaster]],
     data: VideoData,
@@ -103,9 +95,14 @@ def evaluate(
 ) -> Evaluation:
     """Score models on the first ``context + horizon`` frames of every clip of a test set.
 
-    The models come one after another, each in a pass of its own over the data: one model, one batch
-    and the sums of the metrics are in memory. The clip that the first model predicts best, the one
-    that it predicts worst and the one in the middle are kept with everyone's forecasts.
+    All models are tried on one clip, then they come one after another, each in a pass of its own
+    over the data: one model, one batch and the sums of the metrics are on the device. A model whose
+    predictions are not finite has no scores; those of the others stand. The clip that the first
+    model predicts best, the one that it predicts worst and the one in the middle are kept with
+    everyone's forecasts.
+
+    Where ``torch.distributed`` connects several processes, all of which call this, each takes its
+    share of the clips, and all return what was found on all of them.
 
     Args:
         models: Name and model, or any function from known frames ``(B, T, C, H, W)`` in [0, 1] and
@@ -119,7 +116,7 @@ def evaluate(
     Raises:
         ValueError: Clips are too short, a model does not take such frames, a metric does not take
             such a horizon, there is no model or two have one name.
-        FloatingPointError: A model predicts values that are not finite.
+        FloatingPointError: No model predicts finite values.
 
     Example:
         >>> from vidpred.data import MovingMNISTData
@@ -135,45 +132,55 @@ def evaluate(
     for name, value in {"context": context, "horizon": horizon}.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1 frame, got {value}")
+    named = _named(models)
     device = torch.device(device)
-    data.prepare_data()
+    processes.first(data.prepare_data)
     data.setup("test")
     batches = data.test_dataloader()
-    columns = {column.metric for table in protocols.values() for column in table.values()}
-    metrics = {make: make(horizon).to(device) for make in columns}
+    # In one order, in which processes exchange their sums.
+    columns = (column.metric for table in protocols.values() for column in table.values())
+    metrics = {make: make(horizon) for make in dict.fromkeys(columns)}
+    known = _clip(data, batches.dataset[0], context + horizon, device)[:, :context]
+    # By one process, undisturbed by the others.
+    costs = processes.first(lambda: {name: measure(name, x, known, horizon) for name, x in named})
     results: dict[str, Result] = {}
+    broken: dict[str, str] = {}
     shown: list[Shown] = []
-    clips = 0
-    for name, model in models:
-        if name in results:
-            raise ValueError(f"two models are named {name!r}: models are told apart by their names")
-        if isinstance(model, nn.Module):
-            model.eval().to(device)
-        first = _clip(data, batches.dataset[0], context + horizon, device)
-        cost = _cost(model, first[:, :context], horizon)
-        ratings: list[float] = []
-        for metric in metrics.values():
-            metric.reset()
-        for batch in tqdm(batches, desc=name, unit=" batches"):
-            frames = _clip(data, batch, context + horizon, device)
-            prediction, truth = _forecast(model, frames[:, :context], horizon), frames[:, context:]
+    total = 0
+    for name, model in named:
+        bar = tqdm(batches, name, unit=" batches", disable=processes.rank() > 0)
+        with placed(model, device), bar:
             for metric in metrics.values():
-                metric.update(prediction, truth)
-            ratings += psnr(prediction.clamp(0, 1), truth).mean(dim=1).tolist()
-        scores = _scores(protocols, metrics)
-        if not all(x.isfinite().all() for table in scores.values() for x in table.values()):
-            raise FloatingPointError(f"{name} predicts values that are not finite")
-        if not results:
-            clips = len(ratings)
-            for place, index in _chosen(ratings).items():
-                frames = _clip(data, batches.dataset[index], context + horizon, device)
-                shown.append(Shown(place, index, ratings[index], frames[0].cpu()))
-        known = (clip.frames[None, :context].to(device) for clip in shown)
-        forecasts = [_forecast(model, frames, horizon)[0].cpu() for frames in known]
-        results[name] = Result(scores, cost, forecasts)
+                metric.to(device).reset()
+            clips = (_clip(data, batch, context + horizon, device) for batch in bar)
+            share = _rate(model, clips, context, metrics.values())
+            ratings = _interleaved(processes.everyones(share))
+            if any(map(math.isnan, ratings)):
+                broken[name] = "predicts values that are not finite"
+                continue
+            scores = _scores(protocols, metrics)
+            if not results:
+                total = len(ratings)
+                for place, index in _chosen(ratings).items():
+                    frames = _clip(data, batches.dataset[index], context + horizon, device)
+                    shown.append(Shown(place, index, ratings[index], frames[0].cpu()))
+            inputs = (clip.frames[None, :context].to(device) for clip in shown)
+            forecasts = [forecast(model, frames, horizon)[0].cpu() for frames in inputs]
+            results[name] = Result(scores, costs[name], forecasts)
     if not results:
+        raise FloatingPointError("; ".join(f"{name} {wrong}" for name, wrong in broken.items()))
+    return Evaluation(results, broken, shown, total, context, horizon, protocols)
+
+
+def _named(models: Iterable[tuple[str, Forecaster]]) -> list[tuple[str, Forecaster]]:
+    """The models, after checking that their names tell them apart."""
+    named = list(models)
+    if not named:
         raise ValueError("expected at least one model, got none")
-    return Evaluation(results, shown, clips, context, horizon, protocols)
+    for name, times in Counter(name for name, _ in named).items():
+        if times > 1:
+            raise ValueError(f"{times} models are named {name!r}: names tell models apart")
+    return named
 
 
 def _clip(data: VideoData, batch: Any, length: int, device: torch.device) -> Tensor:
@@ -189,24 +196,37 @@ def _clip(data: VideoData, batch: Any, length: int, device: torch.device) -> Ten
     return data.on_after_batch_transfer(clips[:, :length].to(device), 0)
 
 
-def _forecast(model: Forecaster, known: Tensor, horizon: int) -> Tensor:
-    """Forecast in the dtype of a model's weights."""
-    weights = next(model.parameters(), known) if isinstance(model, nn.Module) else known
-    prediction = model(known.to(weights.dtype), horizon).to(known.dtype)
-    expected = (len(known), horizon, *known.shape[2:])
-    if prediction.shape != expected:
-        raise ValueError(f"a model forecast {tuple(prediction.shape)} instead of {expected}")
-    return prediction
+def _rate(
+    model: Forecaster, clips: Iterable[Tensor], context: int, metrics: Collection[Metric]
+) -> list[float]:
+    """Add clips to the metrics; return the PSNR of each, or NaN for all if one is not finite."""
+    ratings: list[float] = []
+    for frames in clips:
+        known, truth = frames[:, :context], frames[:, context:]
+        prediction = forecast(model, known, truth.shape[1])
+        if not prediction.isfinite().all():
+            return [math.nan]
+        for metric in metrics:
+            metric.update(prediction, truth)
+        ratings += psnr(prediction.clamp(0, 1), truth).mean(dim=1).tolist()
+    return ratings
 
 
 def _scores(
     protocols: Protocols, metrics: Mapping[Callable[[int], Metric], Metric]
 ) -> dict[str, dict[str, Tensor]]:
-    values = {make: metric.compute().cpu() for make, metric in metrics.items()}
+    # On the CPU, where processes exchange their sums.
+    values = {make: metric.cpu().compute() for make, metric in metrics.items()}
     return {
         protocol: {name: column.times * values[column.metric] for name, column in table.items()}
         for protocol, table in protocols.items()
     }
+
+
+def _interleaved(shares: list[list[float]]) -> list[float]:
+    """Put the shares of the processes, every n-th each, in the order of the test set."""
+    rows = zip_longest(*shares)
+    return [rating for row in rows for rating in row if rating is not None]
 
 
 def _chosen(ratings: list[float]) -> dict[str, int]:
@@ -215,40 +235,3 @@ def _chosen(ratings: list[float]) -> dict[str, int]:
     places = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
     first = {clip: place for place, clip in reversed(places.items())}
     return {place: clip for place, clip in places.items() if first[clip] == place}
-
-
-def _cost(model: Forecaster, known: Tensor, horizon: int) -> Cost:
-    place = known.device
-
-    def seconds() -> float:
-        start = time.perf_counter()
-        _forecast(model, known, horizon)
-        if place.type == "cuda":
-            torch.cuda.synchronize(place)
-        return time.perf_counter() - start
-
-    seconds()  # warms up
-    before = _memory(place, reset=True)
-    median = statistics.median(seconds() for _ in range(3))
-    after = _memory(place)
-    memory = None if before is None or after is None else max(0, after - before) / 1e9
-    weights = sum(x.numel() for x in model.parameters()) if isinstance(model, nn.Module) else 0
-    return Cost(median, memory, weights)
-
-
-def _memory(device: torch.device, reset: bool = False) -> int | None:
-    """The most bytes in use since the last reset, or with ``reset`` those in use now."""
-    if device.type == "cuda":
-        if reset:
-            torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.max_memory_allocated(device)
-    process = Path("/proc/self")
-    try:
-        if reset:
-            gc.collect()
-            ctypes.CDLL(None).malloc_trim(0)  # else a forecast takes what is free but not returned
-            (process / "clear_refs").write_text("5")  # the peak falls to what is in use now
-        status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
-    except (OSError, AttributeError):  # no Linux, no glibc, or not allowed
-        return None
-    return int(status["VmHWM"].split()[0]) * 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,7 +24,7 @@ class Published:
         columns: Names. Of a metric it is that of :func:`vidpred.metrics.protocols`, in the protocol
             ``paper``; followed by `` t=5`` it is of that frame of a clip alone, the first being 1.
         rows: Of every method its values as printed; ``None`` where the paper prints none.
-        note: Where the papers do not agree; may be empty.
+        note: Where the papers do not agree, or leave open what was tested on; may be empty.
     """
 
     source: str
@@ -66,9 +67,40 @@ def published(data: str) -> list[Published]:
                 method: [None if value == "null" else value for value in values]
                 for method, values in table["rows"].items()
             },
-            note=table.get("note", ""),
+            note=" ".join(filter(None, [content["gaps"].get(data), table.get("note")])),
         )
         for table in content["tables"][data]
+    ]
+
+
+def differences(data: str, settings: Mapping[str, Any]) -> list[str]:
+    """Return in words what sets a test set apart from that of the published results.
+
+    Args:
+        data: Name of the data set that the results are on.
+        settings: How the test set was made: :attr:`vidpred.data.VideoData.settings`.
+
+    Example:
+        >>> made = {"data": "ucf101", "size": [128, 128], "length": 5}
+        >>> differences("ucf101", made)
+        ['size is [128, 128], not [256, 256]']
+        >>> differences("caltech", made)
+        ['the data are ucf101, not caltech']
+        >>> differences("ucf101", {})
+        ['the data are not known to be ucf101: no settings of vidpred data prepare come with them']
+    """
+    made = settings.get("data")
+    if made is None:
+        return [
+            f"the data are not known to be {data}: no settings of vidpred data prepare come with "
+            "them"
+        ]
+    if made != data:
+        return [f"the data are {made}, not {data}"]
+    return [
+        f"{name} is {json.dumps(settings.get(name))}, not {json.dumps(value)}"
+        for name, value in _test_sets()[data].items()
+        if settings.get(name) != value
     ]
 
 
@@ -80,5 +112,13 @@ def data_sets() -> list[str]:
 @cache
 def _read() -> dict[str, Any]:
     # All as text: 0.870 stays as it is printed.
-    text = files("vidpred").joinpath("published.yaml").read_text(encoding="utf-8")
-    return yaml.load(text, yaml.BaseLoader)
+    return yaml.load(_text(), yaml.BaseLoader)
+
+
+@cache
+def _test_sets() -> dict[str, Any]:
+    return yaml.safe_load(_text())["test_sets"]
+
+
+def _text() -> str:
+    return files("vidpred").joinpath("published.yaml").read_text(encoding="utf-8")

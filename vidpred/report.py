@@ -19,8 +19,9 @@ from vidpred.published import Published
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; }
-body { font: 1rem/1.5 system-ui, sans-serif; max-width: 70rem; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.5rem; line-height: 1.2; overflow-wrap: anywhere; }
+body { font: 1rem/1.5 system-ui, sans-serif; max-width: 70rem; margin: 0 auto; padding: 1rem;
+  overflow-wrap: anywhere; }
+h1 { font-size: 1.5rem; line-height: 1.2; }
 h2 { font-size: 1.2rem; margin-top: 2.5rem; }
 h3 { font-size: 1rem; margin: 1.5rem 0 0.5rem; }
 figure { margin: 0.5rem 0; }
@@ -36,8 +37,9 @@ thead { font-size: 0.9rem; }
 img { display: block; max-width: 100%; height: auto; background: white; }
 .grid { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); }
+.warning { border-left: 0.3rem solid #e07b00; padding-left: 0.7rem; }
 summary { cursor: pointer; padding: 0.3rem 0; }
-code { overflow-wrap: anywhere; white-space: pre-wrap; }
+code { white-space: pre-wrap; }
 dt { font-weight: bold; }
 dd { margin: 0 0 0.5rem; }
 """
@@ -48,6 +50,7 @@ def write(
     folder: Path,
     title: str,
     published: Sequence[Published] = (),
+    differences: Sequence[str] = (),
     facts: Mapping[str, str] = {},
 ) -> list[Path]:
     """Write ``report.html``, and its pictures also as files: ``curves.png`` and ``clips/``.
@@ -57,6 +60,8 @@ def write(
         folder: Where to.
         title: What was evaluated on what.
         published: Tables to show beside one's own scores.
+        differences: What sets the test set apart from theirs: if anything, one's own scores do not
+            stand in their tables.
         facts: What else there is to know, by name.
 
     Returns:
@@ -75,7 +80,7 @@ def write(
         report.html
         curves.png
         best.png
-        best-copy.gif
+        best-1-copy.gif
     """
     curves = {name: _per_step(result) for name, result in evaluation.results.items()}
     overview = folder / "curves.png"
@@ -87,12 +92,16 @@ def write(
         f"<p>{span}; {evaluation.clips:,} clips of {size} pixels.</p>",
         "<h2>Scores</h2>",
         "<p>Means over all clips and predicted frames; the best in bold.</p>",
+        *(
+            f'<p class="warning">{escape(f"{name} {wrong}: it has no scores.")}</p>'
+            for name, wrong in evaluation.broken.items()
+        ),
         *_scores(evaluation, "standard"),
         "<h2>Over the predicted frames</h2>",
         *_curves(curves),
         "<h2>Scores as the papers count them</h2>",
         *_scores(evaluation, "paper"),
-        *(_published(evaluation, table) for table in published),
+        *_published(evaluation, published, differences),
         "<h2>Cost</h2>",
         f"<p>Of the forecast of one clip, {span}. Memory is what it takes beside the weights.</p>",
         _costs(evaluation.results),
@@ -155,10 +164,11 @@ def _head(name: str, column: Column) -> str:
 def _scores(evaluation: Evaluation, protocol: str) -> list[str]:
     """The means of all models, and what the columns mean."""
     columns = evaluation.protocols[protocol]
-    cells = [[escape(name) for name in evaluation.results]]
+    cells = [[escape(name) for name in [*evaluation.results, *evaluation.broken]]]
     for name, column in columns.items():
-        values = [float(x.scores[protocol][name].mean()) for x in evaluation.results.values()]
-        best = max(values) if column.higher_is_better else min(values)
+        values = [float(x.mean()) for x in evaluation.scores(protocol, name).values()]
+        sound = values[: len(evaluation.results)]
+        best = max(sound) if column.higher_is_better else min(sound)
         texts = zip(values, tables.decimals(values), strict=True)
         cells.append([f"<b>{text}</b>" if value == best else text for value, text in texts])
     head = ["", *(_head(name, column) for name, column in columns.items())]
@@ -202,8 +212,10 @@ def _clips(evaluation: Evaluation, folder: Path) -> tuple[list[Path], list[str]]
         picture = _image(strip.read_bytes(), "png", f"{clip.place} clip: frames")
         films = []
         files.append(strip)
-        for name, forecast in forecasts.items():
-            film = folder / f"{clip.place}-{re.sub('[^a-zA-Z0-9._-]+', '-', name)}.gif"
+        for model, (name, forecast) in enumerate(forecasts.items(), 1):
+            # Numbered: names may differ in what no file name can hold.
+            plain = re.sub("[^a-zA-Z0-9._-]+", "-", name).strip("-")[-80:]
+            film = folder / f"{clip.place}-{model}-{plain}.gif"
             visual.gif(known, truth, forecast, film)
             files.append(film)
             image = _image(film.read_bytes(), "gif", f"{clip.place} clip: film of {name}")
@@ -214,7 +226,23 @@ def _clips(evaluation: Evaluation, folder: Path) -> tuple[list[Path], list[str]]
     return files, sections
 
 
-def _published(evaluation: Evaluation, table: Published) -> str:
+def _published(
+    evaluation: Evaluation, tables: Sequence[Published], differences: Sequence[str]
+) -> list[str]:
+    """What the papers print, and whether it is of such data as our scores."""
+    if not tables:
+        return []
+    sections = ["<h2>Published results</h2>"]
+    if differences:
+        what = escape("; ".join(differences))
+        sections.append(
+            f'<p class="warning">These are not on the test set evaluated here: {what}. Our scores '
+            "do not compare with them and do not stand in their tables.</p>"
+        )
+    return sections + [_beside(evaluation, table, not differences) for table in tables]
+
+
+def _beside(evaluation: Evaluation, table: Published, same_data: bool) -> str:
     """A published table, with our models below where they saw and predicted such frames."""
     columns = evaluation.protocols["paper"]
     metrics = [name.partition(" t=")[0] for name in table.columns]
@@ -227,7 +255,7 @@ def _published(evaluation: Evaluation, table: Published) -> str:
         for method, values in table.rows.items()
     ]
     alike = evaluation.context == table.context and evaluation.horizon >= table.horizon
-    shared = alike and any(metric in columns for metric in metrics)
+    shared = same_data and alike and any(metric in columns for metric in metrics)
     if shared:
         for name, result in evaluation.results.items():
             values = (_score(evaluation, table, result, column) for column in table.columns)
@@ -254,13 +282,11 @@ def _score(evaluation: Evaluation, table: Published, result: Result, column: str
 
 
 def _costs(models: Mapping[str, Result]) -> str:
+    costs = [result.cost for result in models.values()]
+    times = tables.decimals([1000 * cost.seconds for cost in costs])
+    memory = tables.decimals([1000 * (cost.memory or 0) for cost in costs])
     rows = [
-        [
-            escape(name),
-            f"{1000 * cost.seconds:,.1f}",
-            "–" if cost.memory is None else f"{1000 * cost.memory:,.0f}",
-            f"{cost.weights / 1e6:,.2f}",
-        ]
-        for name, cost in ((name, result.cost) for name, result in models.items())
+        [escape(name), time, "–" if cost.memory is None else held, f"{cost.weights:,}"]
+        for name, cost, time, held in zip(models, costs, times, memory, strict=True)
     ]
-    return _table(["", "time, ms", "memory, MB", "weights, M"], rows)
+    return _table(["", "time, ms", "memory, MB", "weights"], rows)

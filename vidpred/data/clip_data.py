@@ -103,6 +103,7 @@ class ClipsData(VideoData):
     def setup(self, stage: str | None = None) -> None:
         if self.file is None:
             self.file = ClipsFile(self.path)
+            self.settings = {**self.file.settings, "protocol": self.file.protocol}
         length = self.file.length if self.length is None else self.length
         test_length = length if self.test_length is None else self.test_length
         if stage in ("fit", None):

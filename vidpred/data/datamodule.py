@@ -1,6 +1,7 @@
 """Lightning data modules."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,13 @@ class VideoData(LightningDataModule):
         epoch_size: Clips in a training epoch. `None`: as many as the training set has.
         shuffle: Training clips in a random order; `False`: in the order of the set.
         seed: Any integer; sets the random order.
+
+    Attributes:
+        settings: How the clips were made, in the terms of `vidpred data prepare`: the data set's
+            name as `data`, and its settings. Empty where that is not known. Set by `setup`.
     """
 
+    settings: Mapping[str, Any] = {}
     train_set: Dataset[Any]
     val_set: Dataset[Any]
     test_set: Dataset[Any]
@@ -167,6 +173,16 @@ class MovingMNISTData(VideoData):
                 load_digits(self.root, split, download=True)
 
     def setup(self, stage: str | None = None) -> None:
+        sequences = self.test_sequences
+        self.settings = {
+            "data": "moving_mnist",
+            "source": self.root and Path(self.root).name,
+            "length": self.length,
+            "digits": self.digits,
+            "canvas": self.canvas,
+            "test_clips": self.test_size,
+            "test_sequences": sequences and Path(sequences).name,
+        }
         if stage in ("fit", None):
             self.train_set = self._generate("train", sys.maxsize, self.seed)
         if stage in ("fit", "validate", None):

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from vidpred import processes
 from vidpred.random import permutation
 
 
@@ -36,7 +37,8 @@ class ResumableLoader:
         seed: Any integer; sets the random orders.
         num_workers: Worker processes that fetch batches; 0 fetches them in this one.
         trainer: The trainer that iterates over this loader. It knows the number of processes and
-            of batches done. `None`: one process, and the batches handed out are counted here.
+            of batches done. `None`: the processes are those of `torch.distributed`, one where it
+            is not in use, and the batches handed out are counted here.
 
     Raises:
         ValueError: An argument is out of range, or the data set is empty.
@@ -130,7 +132,8 @@ class EvaluationLoader:
         dataset: As for `ResumableLoader`.
         batch_size: Samples in a batch of one process, at least 1; the last may be smaller.
         num_workers: As for `ResumableLoader`.
-        trainer: The trainer that iterates over this loader. `None`: one process.
+        trainer: The trainer that iterates over this loader. `None`: the processes are those of
+            `torch.distributed`, one where it is not in use.
 
     Raises:
         ValueError: An argument is out of range, or the data set is empty.
@@ -204,7 +207,9 @@ def _collate(batch: Any) -> Any:
 
 def _place(trainer: Trainer | None) -> tuple[int, int]:
     """Rank of this process and number of processes."""
-    return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+    if trainer is None:
+        return processes.rank(), processes.count()
+    return trainer.global_rank, trainer.world_size
 
 
 def _size(dataset: Dataset[Any]) -> int:
