@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -32,7 +33,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vidpred import tables, visual
-from vidpred.data import VideoFilesData
+from vidpred.data import ClipsData, prepare
+from vidpred.data.sources import videos
 from vidpred.metrics import LPIPS, PSNR, SSIM, FrameMetric
 from vidpred.models import Discriminator, zoo
 from vidpred.tasks import AdversarialTask, ResumableCheckpoint
@@ -55,13 +57,10 @@ def main() -> None:
         arguments, arguments.output / "settings.json", elsewhere={"losses", "threads", "output"}
     )
     measures = metrics()
-    data = VideoFilesData(
-        arguments.files,
+    data = ClipsData(
+        prepared(arguments),
         batch_size=arguments.batch,
-        length=arguments.context + 1,
         test_length=arguments.context + arguments.horizon,
-        size=tuple(arguments.size),
-        fps=arguments.fps,
         seed=arguments.seed,
     )
     data.setup("test")
@@ -109,7 +108,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--files", nargs="+", required=True, help="videos, or folders of them")
+    parser.add_argument(
+        "--files", nargs="+", type=Path, required=True, help="videos, or folders of them"
+    )
     parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES), metavar="LOSS")
     parser.add_argument("--steps", type=int, default=500, help="of each training (default: 500)")
     parser.add_argument("--size", type=int, nargs=2, default=[512, 512], metavar=("H", "W"))
@@ -129,6 +130,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("runs/losses"))
     return parser.parse_args()
+
+
+def prepared(arguments: argparse.Namespace) -> Path:
+    """The file of the videos: of each the first part trains, the last tests."""
+    path = arguments.output / "clips.h5"
+    if not path.exists():
+        size, length = tuple(arguments.size), arguments.context + 1
+        sources = [videos(x, size, length, arguments.fps, split_by="time") for x in arguments.files]
+        prepare(replace(sources[0], clips=[clip for x in sources for clip in x.clips]), path)
+    return path
 
 
 def build(arguments: argparse.Namespace, name: str, measures: Measures) -> AdversarialTask:
@@ -205,7 +216,7 @@ class Course(Callback):
 
 
 def train(
-    arguments: argparse.Namespace, name: str, data: VideoFilesData, measures: Measures
+    arguments: argparse.Namespace, name: str, data: ClipsData, measures: Measures
 ) -> tuple[AdversarialTask, Course]:
     """Train with one of the losses, or go on with it, and test what comes of it."""
     seed_everything(arguments.seed, verbose=False)
@@ -223,7 +234,7 @@ def means(scores: dict[str, Tensor]) -> dict[str, float]:
     return {name: x.mean().item() * scale.get(name, 1) for name, x in scores.items()}
 
 
-def most_motion(data: VideoFilesData, context: int) -> Tensor:
+def most_motion(data: ClipsData, context: int) -> Tensor:
     """The test window `(1, T, C, H, W)` whose frames differ most from the last known one."""
     windows = (data.on_after_batch_transfer(x[None], 0) for x in data.test_set)
     return max(windows, key=lambda x: (x[:, context:] - x[:, context - 1 : context]).abs().mean())

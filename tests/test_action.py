@@ -15,12 +15,12 @@ import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 from test_forecast import trainer
 from test_resume import Interrupt, Interruption, assert_same
-from test_video_files import write
 from test_zoo import FREE_RUNNING, MODELS
 from torch.utils.data import TensorDataset
+from videos import write
 
 from vidpred import cli, weights
-from vidpred.data import VideoData
+from vidpred.data import VideoData, prepare, sources
 from vidpred.models import ActionClassifier, Predictor, hidden_states, zoo
 from vidpred.tasks import ActionTask, ForecastTask
 
@@ -334,15 +334,16 @@ def test_resumed_run_equals_uninterrupted_run(tmp_path, frozen, when, interrupte
 def test_the_examples_run_one_after_the_other(tmp_path, capsys):
     for number in range(2):
         write(tmp_path / "videos" / f"{number}.mkv", range(90 * number, 90 * number + 60))
-    tiny = [
-        *(f"--data.files={tmp_path / 'videos'}", "--data.size=[16,16]", "--trainer.max_steps=1"),
-        *("--trainer.val_check_interval=1", "--trainer.accelerator=cpu"),
-    ]
+    settings = {"size": (16, 16), "length": 12, "val_fraction": 0.26, "test_fraction": 0.3}
+    source = sources.videos(tmp_path / "videos", classes="file", split_by="time", **settings)
+    clips = prepare(source, tmp_path / "clips.h5")
+    tiny = [f"--data.path={clips}", "--trainer.max_steps=1", "--trainer.val_check_interval=1"]
 
     def run(command, name, *settings):
         folder = f"--trainer.default_root_dir={tmp_path / command / name}"
         config = EXAMPLES / f"{name}.yaml"
-        assert cli.main([command, "--config", str(config), *tiny, folder, *settings]) == 0
+        options = [*tiny, folder, "--trainer.accelerator=cpu", *settings]
+        assert cli.main([command, "--config", str(config), *options]) == 0
         return tmp_path / command / name / "lightning_logs" / "version_0"
 
     layers = ["--model.predictor.hidden_channels=4", "--model.predictor.layers=1"]

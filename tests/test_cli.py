@@ -17,7 +17,7 @@ from vidpred.weights import load as load_weights
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "tests" / "conf"
-FOLDERS = ("moving_mnist", "high_resolution")  # those on videos: tests/test_video_files.py
+FOLDERS = ("moving_mnist", "high_resolution")  # those on files: test_clip_data, test_action
 EXAMPLES = sorted(file for name in FOLDERS for file in (ROOT / "examples" / name).glob("*.yaml"))
 TINY = [
     *("--model.context_length=2", "--model.predictor.hidden_channels=4"),

@@ -16,7 +16,7 @@ from vidpred.data.augment import DRAWS, augment
 from vidpred.data.sources import Clip, Source, Split, array
 from vidpred.random import permutation, uniform
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "clips" / "stgru.yaml"
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples" / "clips").glob("*.yaml"))
 CHANGES: dict[str, Any] = {
     "reversal": True,
     "horizontal_flip": True,
@@ -282,21 +282,23 @@ def test_training_alone_is_changed_and_by_the_seed(path: Path, tmp_path: Path):
     assert 3 <= sum(same) <= 13  # of 16: one clip in two is not reversed
 
 
-def test_the_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture):
-    np.save(
-        tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (10, 20, 16, 16), np.uint8)
-    )
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_examples_run(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    clips = np.random.default_rng(0).integers(0, 256, (10, 20, 32, 32, 3), np.uint8)
+    np.save(tmp_path / "a.npy", clips)
     prepare(array(tmp_path / "a.npy"), tmp_path / "a.h5")
     tiny = {
         "data.path": tmp_path / "a.h5",
         "data.batch_size": 2,
         "data.num_workers": 0,
-        "data.crop": "null",
-        "model.predictor.in_channels": 1,
         "model.predictor.hidden_channels": 4,
         "model.predictor.layers": 1,
         "trainer.default_root_dir": tmp_path,
         "trainer.fast_dev_run": True,
     }
+    if file.stem == "stgru":
+        tiny["data.crop"] = [16, 16]
+    else:
+        tiny["model.discriminator.downsamplings"] = 4
     options = [f"--{name}={value}" for name, value in tiny.items()]
-    assert cli.main(["fit", "--config", str(EXAMPLE), *options]) == 0, capsys.readouterr().err
+    assert cli.main(["fit", "--config", str(file), *options]) == 0, capsys.readouterr().err

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_video_files import write
+from videos import write
 
 from vidpred import cli
 from vidpred.detectors import YOLO, FasterRCNN, detections

@@ -9,7 +9,6 @@ from vidpred.data.loader import EvaluationLoader, ResumableLoader
 from vidpred.data.moving_mnist import FixedMovingMNIST, MovingMNIST
 from vidpred.data.preparation import prepare
 from vidpred.data.video import Frame, Video
-from vidpred.data.video_files import VideoFilesData
 from vidpred.data.video_writer import write_video
 from vidpred.data.windows import VideoWindows
 
@@ -25,7 +24,6 @@ __all__ = [
     "StoredClip",
     "Video",
     "VideoData",
-    "VideoFilesData",
     "VideoWindows",
     "check",
     "load_digits",

@@ -53,7 +53,7 @@ def videos(
     check_fps(fps)
     one_of("channels", channels, (1, 3))
     one_of("classes", classes, ("folder", "file", None))
-    paths = [source] if source.is_file() else _below(source, SUFFIXES, "video")
+    paths = find_videos(source)
     root = source.parent if source.is_file() else source
     names, labels = _classes(paths, classes)
     recordings = []
@@ -118,6 +118,16 @@ def frame_folders(
     rate = "all frames" if every == 1 else f"one frame of {every}"
     protocol = f"{protocol_of(size, split_by, val_fraction, test_fraction, seed)}; {rate}."
     return Source(clips, length, size, names, protocol)
+
+
+def find_videos(source: Path) -> list[Path]:
+    """A video file, or those in a folder and in the folders below, in natural order.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder.
+        ValueError: The folder holds no video.
+    """
+    return [source] if source.is_file() else _below(source, SUFFIXES, "video")
 
 
 def _frames(

@@ -4,8 +4,8 @@ from functools import partial
 from pathlib import Path
 
 from vidpred.data.sources.base import Source
+from vidpred.data.sources.files import find_videos
 from vidpred.data.sources.layout import by_time, video_frames
-from vidpred.data.video_files import find_videos
 
 
 def town_centre(
