@@ -4,6 +4,7 @@ import csv
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from vidpred.metrics import DetectionScore
 from vidpred.models import zoo
 from vidpred.panels import draw_boxes
 
+EXAMPLES = sorted((Path(__file__).parents[1] / "examples" / "detection").glob("*.yaml"))
 MOBILE = "fasterrcnn_mobilenet_v3_large_320_fpn"
 
 
@@ -91,15 +93,52 @@ def test_detectors_see_colours_in_range():
 
 
 @pytest.mark.parametrize(
-    ("result", "message"),
+    "boxes",
     [
-        ([], "0 results for 1 frames"),
-        ([(torch.zeros(1, 4), torch.zeros(2), ["a"])], r"got \(1, 4\), \(2,\) and 1 labels"),
+        [[1, 2, 3, 4.5], [0, 0, 2, 2]],
+        np.array([[1, 2, 3, 4.5], [0, 0, 2, 2]]),
+        torch.tensor([[1, 2, 3, 4.5], [0, 0, 2, 2]], dtype=torch.float64),
     ],
+    ids=["lists", "an array", "a tensor"],
 )
-def test_a_detector_that_returns_something_else(result, message):
-    with pytest.raises(ValueError, match=message):
-        detections(lambda frames: result, torch.zeros(1, 3, 8, 8))
+def test_detectors_return_numbers_of_any_kind(boxes):
+    results = [(boxes, [1, 0.5], ("a", "b")), ([], [], [])]
+    some, none = detections(lambda frames: iter(results), torch.zeros(2, 3, 8, 8))
+    assert some.boxes.tolist() == [[1, 2, 3, 4.5], [0, 0, 2, 2]]
+    assert (some.scores.tolist(), some.labels) == ([1, 0.5], ["a", "b"])
+    assert (none.boxes.shape, none.scores.shape, none.labels) == ((0, 4), (0,), [])
+
+
+BOX = [0.0, 0.0, 2.0, 2.0]
+WRONG = {
+    "nothing": (None, "got NoneType$"),
+    "too few": ([], "got 0 results for 1 frames$"),
+    "no result": ([None], "got NoneType: cannot unpack"),
+    "torchvision's": ([{"boxes": [], "scores": [], "labels": []}], "got dict: .*'str'$"),
+    "no boxes": ([(None, [], [])], "got tuple: must be real number, not NoneType$"),
+    "no labels": ([([], [], None)], "got tuple: 'NoneType' object is not iterable$"),
+    "ragged": ([([BOX, [1.0]], [1, 1], ["a", "b"])], "got tuple: .*length 4"),
+    "counts": ([([BOX], [1.0, 1.0], ["a"])], r"got \(1, 4\), \(2,\) and 1 names$"),
+    "a flat box": ([(BOX, [1.0], ["a"])], r"got \(4,\), \(1,\) and 1 names$"),
+    "percent": ([([BOX], [95.0], ["a"])], r"got box \[0.0, 0.0, 2.0, 2.0\] with score 95$"),
+    "negative": ([([BOX], [-1], ["a"])], "with score -1$"),
+    "NaN score": ([([BOX], [np.nan], ["a"])], "with score nan$"),
+    "NaN box": ([([[np.nan, 0, 1, 1]], [1], ["a"])], r"got box \[nan, 0.0, 1.0, 1.0\] with"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_detector_that_returns_something_else(case):
+    result, message = WRONG[case]
+    detector: Any = lambda frames: result  # noqa: E731
+    with pytest.raises(ValueError, match="a detector returns a list, .*" + message) as raised:
+        detections(detector, torch.zeros(1, 3, 8, 8))
+    assert "\n" not in str(raised.value)
+
+
+def sure(frames):
+    """Gives its scores in percent."""
+    return [([BOX], [95], ["light"]) for _ in frames]
 
 
 @pytest.fixture(scope="module")
@@ -231,9 +270,20 @@ def test_the_command_with_a_faster_rcnn(tmp_path, trunk, capsys):
     assert (out / "detections.png").is_file()
 
 
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_examples_run(tmp_path, trunk, capsys, file):
+    settings = ["--config", file, "--detector.weights", trunk, "--detector.model", MOBILE]
+    settings += ["--context", 3, "--output", tmp_path / "out"]  # after the file, to overrule it
+    status, out = run(tmp_path, *settings)
+    assert status == 0, capsys.readouterr().err
+    with (out / "detections.csv").open() as table:
+        assert len(list(csv.DictReader(table))) == 10 + 1  # the file's horizon, and the mean
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--detector", "test_detection.sure"], "with score 95"),
         (["--detector", "test_detection.light", "--max_frames", 3], "nothing of it is predicted"),
         (["--detector", "test_detection.dark"], "dark"),
         (

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ class Detections(NamedTuple):
     labels: Sequence[str]
 
 
-Detector = Callable[[Tensor], Sequence[tuple[Tensor, Tensor, Sequence[str]]]]
+Detector = Callable[[Tensor], Iterable[tuple[Any, Any, Sequence[str]]]]
 
 
 class FasterRCNN:
@@ -130,8 +130,8 @@ def detections(detector: Detector, frames: Tensor) -> list[Detections]:
     """Let a detector look at frames as they would be shown.
 
     Args:
-        detector: A callable from frames ``(N, 3, H, W)`` in [0, 1] to boxes, scores and labels of
-            each.
+        detector: A callable from frames ``(N, 3, H, W)`` in [0, 1] to boxes ``(n, 4)``, scores
+            ``(n,)`` from 0 to 1 and labels of each; numbers as tensors, arrays or lists.
         frames: ``(N, C, H, W)``, grey or colour; clipped to [0, 1].
 
     Returns:
@@ -151,13 +151,34 @@ def detections(detector: Detector, frames: Tensor) -> list[Detections]:
     if frames.dim() != 4 or frames.shape[1] not in (1, 3):
         raise ValueError(f"expected frames (N, 1 or 3, H, W), got shape {tuple(frames.shape)}")
     results = detector(frames.clamp(0, 1).expand(-1, 3, -1, -1))
-    found = [Detections(boxes.cpu(), scores.cpu(), list(names)) for boxes, scores, names in results]
-    for boxes, scores, names in found:
-        if boxes.shape != (len(names), 4) or scores.shape != (len(names),):
-            raise ValueError(
-                "a detector returns boxes (n, 4), scores (n,) and n labels for each frame, got "
-                f"{tuple(boxes.shape)}, {tuple(scores.shape)} and {len(names)} labels"
-            )
+    if not isinstance(results, Iterable):
+        raise ValueError(f"{_EXPECTED}, got {type(results).__name__}")
+    found = [_checked(result) for result in results]
     if len(found) != len(frames):
-        raise ValueError(f"the detector returned {len(found)} results for {len(frames)} frames")
+        raise ValueError(f"{_EXPECTED}, got {len(found)} results for {len(frames)} frames")
     return found
+
+
+_EXPECTED = (
+    "a detector returns a list, for each frame (boxes, scores, labels): n boxes of 4 finite "
+    "numbers, n scores from 0 to 1 and n names"
+)
+
+
+def _checked(result: Any) -> Detections:
+    """What a detector found on a frame, after a look at all of it."""
+    try:
+        boxes, scores, labels = result
+        boxes, scores = (torch.as_tensor(x, dtype=torch.float32).cpu() for x in (boxes, scores))
+        labels = list(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{_EXPECTED}, got {type(result).__name__}: {error}") from error
+    if not labels and not boxes.numel():
+        boxes = boxes.view(0, 4)  # an empty list has no columns
+    if boxes.shape != (len(labels), 4) or scores.shape != (len(labels),):
+        shapes = f"{tuple(boxes.shape)}, {tuple(scores.shape)} and {len(labels)} names"
+        raise ValueError(f"{_EXPECTED}, got {shapes}")
+    for box, score in zip(boxes, scores, strict=True):
+        if not (box.isfinite().all() and 0 <= score <= 1):
+            raise ValueError(f"{_EXPECTED}, got box {box.tolist()} with score {score:g}")
+    return Detections(boxes, scores, labels)
