@@ -233,9 +233,13 @@ def test_a_loss_that_is_not_finite_stops_before_it_does_harm(tmp_path, part, say
         torch.testing.assert_close(weight, broken.state[name], rtol=0, atol=0, equal_nan=True)
 
 
-def test_the_trainers_way_of_accumulation_is_refused(tmp_path):
-    with pytest.raises(Exception, match="not supported for manual optimization"):
-        trainer(tmp_path, max_steps=1, accumulate_grad_batches=2).fit(task(), data())
+@pytest.mark.parametrize("name", ["accumulate_grad_batches", "gradient_clip_val"])
+def test_what_is_for_the_task_is_refused_of_the_trainer(tmp_path, name):
+    wrong: Any = {name: 2}
+    with pytest.raises(ValueError, match=f"^{name}=2 .*: --model.{name} 2 instead") as raised:
+        trainer(tmp_path, max_steps=1, **wrong).fit(task(), data())
+    assert "\n" not in str(raised.value)
+    trainer(tmp_path, limit_test_batches=1, **wrong).test(task(), data(), verbose=False)
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,17 @@ class AdversarialTask(ForecastTask):
         pairs = zip(optimizers, (self.scheduler, self.discriminator_scheduler), strict=True)
         return optimizers, [make(optimizer) for optimizer, make in pairs if make]
 
+    def configure_callbacks(self) -> list[Any]:
+        # The only hook before the Trainer refuses them itself, with advice that is of no use here.
+        for name, unset in (("gradient_clip_val", 0), ("accumulate_grad_batches", 1)):
+            value = getattr(self.trainer, name) or unset
+            if self.trainer.training and value != unset:
+                raise ValueError(
+                    f"{name}={value} is for the task, which has two optimisers, not for the "
+                    f"Trainer: --model.{name} {value} instead of --trainer.{name} {value}"
+                )
+        return []
+
     def on_fit_start(self) -> None:
         # Refused as an argument of the Trainer, it still tells its loops which batches make a step.
         self.trainer.accumulate_grad_batches = self.accumulate_grad_batches

@@ -15,7 +15,7 @@ from vidpred.models.iprnn import MergedStack
 from vidpred.models.pretrained import recorded
 from vidpred.models.stip import DomainStack, SharedCore
 from vidpred.models.strpm import DomainDecoder, DomainZigzag
-from vidpred.models.zoo.common import Size, feature_size, stack_of
+from vidpred.models.zoo.common import Size, check_length, feature_size, stack_of
 
 
 @recorded
@@ -69,6 +69,7 @@ def stip(
         >>> model(torch.rand(1, 4, 1, 32, 32), horizon=2).shape
         torch.Size([1, 2, 1, 32, 32])
     """
+    check_length(length)
     stgru = partial(
         STGRUCell,
         kernel_size=kernel_size,
@@ -208,6 +209,7 @@ def stae(
         >>> model(torch.rand(1, 4, 1, 32, 32), horizon=2).shape
         torch.Size([1, 2, 1, 32, 32])
     """
+    check_length(length)
     n, maps = hidden_channels, hidden_channels * length
     folded = folded_channels(in_channels, patch)
     domains = "tso" if separate else "x"

@@ -23,6 +23,12 @@ def check_layers(layers: int) -> None:
         raise ValueError(f"a predictor needs at least one layer, got layers={layers}")
 
 
+def check_length(length: int) -> None:
+    """Refuse clips without a frame."""
+    if length < 1:
+        raise ValueError(f"a clip has at least one frame, got length={length}")
+
+
 def feature_size(size: Size, stride: int) -> Size:
     """The size of a feature map, for frames of ``size``."""
     if size is None or stride < 1:  # the encoder refuses such a stride
