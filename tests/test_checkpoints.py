@@ -51,7 +51,7 @@ def test_an_interrupt_waits_for_the_end_of_a_step(tmp_path, monkeypatch, kind):
 
 
 @pytest.mark.parametrize("kind", TASKS.values(), ids=TASKS)
-def test_an_interrupt_waits_for_the_batches_of_a_step(tmp_path, kind):
+def test_interrupted_within_the_batches_of_a_step_it_takes_them_again(tmp_path, kind):
     class Press(Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             if trainer.global_step == 3 and batch_idx % 3 == 1:
@@ -63,7 +63,7 @@ def test_an_interrupt_waits_for_the_batches_of_a_step(tmp_path, kind):
     with pytest.raises(SystemExit):
         run(tmp_path, kind, callbacks=[saving, Press()], **settings)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 3
     assert_same(run(tmp_path, kind, ckpt_path=tmp_path / "last.ckpt", **settings), whole)
 
 

@@ -162,6 +162,20 @@ def test_resumed_from_a_validation(tmp_path, kind, uninterrupted, interrupted):
     assert_same(resumed, uninterrupted)
 
 
+@pytest.mark.parametrize("interval", [2, 3, 4])
+def test_resumed_from_a_validation_within_the_batches_of_a_step(tmp_path, kind, interval):
+    """Epochs are of three batches, so that every other step has one alone."""
+    settings: dict[str, Any] = {"accumulate": 2, "check_val_every_n_epoch": None}
+    whole = run(tmp_path / "whole", kind, **settings, limit_val_batches=0)
+    settings["val_check_interval"] = interval
+    saving = ModelCheckpoint(dirpath=tmp_path, monitor="val_mse", save_top_k=-1)
+    run(tmp_path, kind, callbacks=[saving], **settings)
+    saved = sorted(tmp_path.glob("*.ckpt"))
+    assert len(saved) >= 2
+    for checkpoint in saved:
+        assert_same(run(tmp_path, kind, ckpt_path=checkpoint, **settings), whole)
+
+
 def test_workers_and_validation_change_nothing(tmp_path, kind, uninterrupted):
     assert_same(run(tmp_path, kind, workers=1, limit_val_batches=0), uninterrupted)
     often = {"val_check_interval": 1, "check_val_every_n_epoch": None}

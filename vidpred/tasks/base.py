@@ -56,6 +56,7 @@ class Task(LightningModule, abc.ABC):
         self.context_length = context_length
         self.optimizer = optimizer
         self.scheduler = scheduler
+        self._update: tuple[int, dict[str, Any]] = -1, {}  # where the current one began
 
     def configure_model(self) -> None:
         if self.device_mesh is not None and self.predictor is not None:
@@ -100,7 +101,16 @@ class Task(LightningModule, abc.ABC):
                 "(gradient_clip_val) or look at the frames of that batch"
             )
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self._update = self.global_step, self.trainer.fit_loop.state_dict()
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # Gradients are not saved: within an update of several batches, which change nothing else,
+        # a run that goes on takes all of these again.
+        step, place = self._update
+        if step == self.global_step:
+            checkpoint["loops"]["fit_loop"] = place
         checkpoint["optimizer"] = self._optimizer_name()
         checkpoint["recipe"] = None if self.predictor is None else self.predictor.recipe
 

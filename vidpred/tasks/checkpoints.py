@@ -35,10 +35,9 @@ class ResumableCheckpoint(ModelCheckpoint):
     """Keeps the best model of all validations and, as ``last.ckpt``, the last sound state.
 
     Lightning's callback, with four differences: ``last.ckpt`` is also written when training ends;
-    Ctrl-C waits for the end of an optimiser's update, and where gradients are accumulated for all
-    batches of it, so that what is saved goes on exactly; a run that diverged, that failed within an
-    update or in one of several processes leaves the checkpoints before that as they are; files are
-    whole or absent.
+    Ctrl-C waits for the end of an optimiser's step, so that what is saved goes on exactly; a run
+    that diverged, that failed within a step or in one of several processes leaves the checkpoints
+    before that as they are; files are whole or absent.
 
     Args:
         monitor: The logged value that tells the best model.
@@ -74,12 +73,6 @@ class ResumableCheckpoint(ModelCheckpoint):
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        if trainer.accumulate_grad_batches > 1:  # gradients are not saved
-            self._catch()
-
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
@@ -101,8 +94,6 @@ class ResumableCheckpoint(ModelCheckpoint):
         if self._every and step % self._every == 0 and step != self._last_global_step_saved:
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
         self._updating = False
-        if (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch:
-            return
         self._release()
         if self._interrupted:
             self._interrupted = False
