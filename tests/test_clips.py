@@ -4,7 +4,7 @@ import hashlib
 import json
 import multiprocessing
 import pickle
-import resource
+import re
 import subprocess
 import sys
 import time
@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from full_disk import error_on_a_full_disk
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -242,14 +243,10 @@ def test_one_process_prepares_a_file(source: Source, tmp_path: Path):
 
 @pytest.mark.parametrize(("limit", "where"), [(1000, r"parts/\w{32}\.h5"), (8000, r"parts/a\.h5")])
 def test_a_full_disk(source: Source, tmp_path: Path, limit: int, where: str):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     kept = "" if limit == 1000 else "; the clips that are done are kept in .*parts"
-    try:
-        with pytest.raises(OSError, match=f"{where} could not be written: File too large{kept}$"):
-            prepare(source, tmp_path / "a.h5")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    error = error_on_a_full_disk(limit, prepare, source, tmp_path / "a.h5")
+    assert isinstance(error, OSError)
+    assert re.search(f"{where} could not be written: File too large{kept}$", str(error))
     assert not (tmp_path / "a.h5").exists()
     assert (tmp_path / "a.h5.parts").exists() == bool(kept)
     assert not [*(tmp_path / "a.h5.parts").glob(".*")]

@@ -1,8 +1,8 @@
-import resource
 import stat
 from pathlib import Path
 
 import pytest
+from full_disk import error_on_a_full_disk
 
 from vidpred.files import output_folder, replacing, replacing_files
 
@@ -30,15 +30,16 @@ def test_failure_keeps_the_old_file(tmp_path: Path, error: type[BaseException]) 
     assert list(tmp_path.iterdir()) == [path]
 
 
+def write_too_much(path: Path) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text("more than ten bytes")
+
+
 def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
-    path, before = tmp_path / "table.csv", resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
-    message = r"File too large: '.*/table\.csv'$"
-    try:
-        with pytest.raises(OSError, match=message), replacing(path) as temporary:
-            temporary.write_text("more than ten bytes")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    path = tmp_path / "table.csv"
+    error = error_on_a_full_disk(10, write_too_much, path)
+    assert isinstance(error, OSError)
+    assert str(error).endswith(f"File too large: '{path}'")
     with pytest.raises(OSError, match=r"^no$"), replacing(path):
         raise OSError("no")
     assert not list(tmp_path.iterdir())
