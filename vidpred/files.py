@@ -72,6 +72,7 @@ def replacing_files(path: str | os.PathLike[str], stale: Sequence[str] = ()) -> 
         ['best.png']
     """
     path = Path(path)
+    is_new = not path.exists()
     temporary = path / f".{secrets.token_hex(8)}"
     temporary.mkdir(parents=True)
     try:
@@ -85,6 +86,8 @@ def replacing_files(path: str | os.PathLike[str], stale: Sequence[str] = ()) -> 
                 old.unlink()
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if is_new and not any(path.iterdir()):
+            path.rmdir()
 
 
 def output_folder(path: str | os.PathLike[str]) -> Path:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -16,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidpred.files import replacing
+from vidpred.files import replacing, replacing_files
 
 if TYPE_CHECKING:
     from av.filter import Graph
@@ -148,18 +146,11 @@ def _pictures(folder: Path) -> Iterator[Write]:
 
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise FileExistsError(f"{folder} is there already: give a folder that is new or empty")
-    # All or none of them, like a film.
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
-    temporary.mkdir(parents=True)
     numbers = itertools.count(1)
+    with replacing_files(folder) as temporary:  # all or none of them, like a film
 
-    def write(image: Tensor, time: Fraction) -> None:
-        array = image.squeeze(0) if image.shape[0] == 1 else image.permute(1, 2, 0)
-        Image.fromarray(array.numpy()).save(temporary / f"{next(numbers):06d}.png")
+        def write(image: Tensor, time: Fraction) -> None:
+            array = image.squeeze(0) if image.shape[0] == 1 else image.permute(1, 2, 0)
+            Image.fromarray(array.numpy()).save(temporary / f"{next(numbers):06d}.png")
 
-    try:
         yield write
-        os.replace(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
