@@ -5,6 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from torch import Tensor
+
+from vidpred.cells import Cell
+from vidpred.models.autoencoder import PatchDecoder, PatchEncoder
+from vidpred.models.folding import folded_channels
+from vidpred.models.predictor import Predictor
+
 Size = tuple[int, int] | None
 
 
@@ -36,3 +43,15 @@ def feature_size(size: Size, stride: int) -> Size:
     if not isinstance(size, Sequence) or len(size) != 2:
         raise ValueError(f"size is (height, width) of a frame, got {size}")
     return -(-size[0] // stride), -(-size[1] // stride)
+
+
+def patched(cells: list[Any], in_channels: int, patch: int) -> Predictor:
+    """A predictor of units that see a frame as folded patches."""
+    return on_patches(cells[0].wiring(cells), in_channels, patch)
+
+
+def on_patches(core: Cell[Tensor, Any], in_channels: int, patch: int) -> Predictor:
+    """A predictor of a core that sees a frame as folded patches."""
+    folded = folded_channels(in_channels, patch)
+    decoder = PatchDecoder(core.hidden_channels, folded)
+    return Predictor(PatchEncoder(folded), core, decoder, patch)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
-
-from torch import Tensor
 
 from vidpred.cells import (
     CausalLSTMCell,
-    Cell,
     ConvLSTMCell,
     DecoupledSTLSTMCell,
     DecoupledZigzag,
@@ -23,11 +19,10 @@ from vidpred.cells import (
     STLSTMCell,
 )
 from vidpred.cells.base import Norm
-from vidpred.models.autoencoder import PatchDecoder, PatchEncoder
 from vidpred.models.folding import folded_channels
 from vidpred.models.predictor import Predictor
 from vidpred.models.pretrained import recorded
-from vidpred.models.zoo.common import Size, feature_size, stack_of
+from vidpred.models.zoo.common import Size, feature_size, on_patches, patched, stack_of
 
 
 @recorded
@@ -297,15 +292,3 @@ def motionrnn(
     top_in = hidden_channels if moving else folded
     top = MotionHighwayCell(top_in, hidden_channels, **options)
     return patched([FirstHighway(folded, hidden_channels), *moving, top], in_channels, patch)
-
-
-def patched(cells: list[Any], in_channels: int, patch: int) -> Predictor:
-    """A predictor of units that see a frame as folded patches."""
-    return on_patches(cells[0].wiring(cells), in_channels, patch)
-
-
-def on_patches(core: Cell[Tensor, Any], in_channels: int, patch: int) -> Predictor:
-    """A predictor of a core that sees a frame as folded patches."""
-    folded = folded_channels(in_channels, patch)
-    decoder = PatchDecoder(core.hidden_channels, folded)
-    return Predictor(PatchEncoder(folded), core, decoder, patch)

@@ -10,8 +10,7 @@ from vidpred.models.autoencoder import PatchDecoder, PatchEncoder
 from vidpred.models.folding import folded_channels
 from vidpred.models.predictor import Predictor
 from vidpred.models.pretrained import recorded
-from vidpred.models.zoo.common import Size, feature_size, stack_of
-from vidpred.models.zoo.patched import patched
+from vidpred.models.zoo.common import Size, feature_size, patched, stack_of
 
 
 @recorded
