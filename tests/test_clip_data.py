@@ -16,7 +16,11 @@ from vidpred.data.augment import DRAWS, augment
 from vidpred.data.sources import Clip, Source, Split, array
 from vidpred.random import permutation, uniform
 
-EXAMPLES = sorted((Path(__file__).parents[1] / "examples" / "clips").glob("*.yaml"))
+EXAMPLES = sorted(
+    file
+    for name in ("clips", "high_resolution")
+    for file in (Path(__file__).parents[1] / "examples" / name).glob("*.yaml")
+)
 CHANGES: dict[str, Any] = {
     "reversal": True,
     "horizontal_flip": True,
@@ -298,7 +302,7 @@ def test_examples_run(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture)
     }
     if file.stem == "stgru":
         tiny["data.crop"] = [16, 16]
-    else:
+    if "discriminator:" in file.read_text():
         tiny["model.discriminator.downsamplings"] = 4
     options = [f"--{name}={value}" for name, value in tiny.items()]
     assert cli.main(["fit", "--config", str(file), *options]) == 0, capsys.readouterr().err
