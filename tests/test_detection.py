@@ -39,10 +39,17 @@ def test_score_by_hand():
     metric.update(1, torch.tensor([0.9, 0.79, 0.8]))
     metric.update(1, torch.tensor([]))
     metric.update(2, torch.tensor([0.5]))
-    count, confidence = metric.compute()
-    torch.testing.assert_close(count, torch.tensor([1.0, 0.0, torch.nan]), equal_nan=True)
-    expected = torch.tensor([0.85, torch.nan, torch.nan])
+    metric.update(2, torch.tensor([1.0, 1.0]))
+    count, confidence, mean_count, mean_confidence = metric.compute()
+    torch.testing.assert_close(count, torch.tensor([1.0, 1.0, torch.nan]), equal_nan=True)
+    expected = torch.tensor([0.85, 1.0, torch.nan])
     torch.testing.assert_close(confidence, expected, equal_nan=True)
+    assert mean_count.item() == 4 / 4
+    assert mean_confidence.item() == pytest.approx((0.9 + 0.8 + 1 + 1) / 4)
+    metric.reset()
+    metric.update(1, torch.tensor([0.1]))
+    assert metric.compute().count[0] == 0
+    assert metric.compute().confidence[0].isnan()
 
 
 def test_score_of_two_processes_is_that_of_all_frames():
@@ -122,6 +129,8 @@ WRONG = {
     "a flat box": ([(BOX, [1.0], ["a"])], r"got \(4,\), \(1,\) and 1 names$"),
     "percent": ([([BOX], [95.0], ["a"])], r"got box \[0.0, 0.0, 2.0, 2.0\] with score 95$"),
     "negative": ([([BOX], [-1], ["a"])], "with score -1$"),
+    "one name": ([([BOX], [1.0], "a")], r"got labels 'a'$"),
+    "no names": ([([BOX], [1.0], [7])], r"got labels \[7\]$"),
     "NaN score": ([([BOX], [np.nan], ["a"])], "with score nan$"),
     "NaN box": ([([[np.nan, 0, 1, 1]], [1], ["a"])], r"got box \[nan, 0.0, 1.0, 1.0\] with"),
 }
@@ -263,6 +272,36 @@ def test_the_command(tmp_path, capsys):
     assert (picture == (0, 255, 0)).all(axis=-1).sum() > 100
 
 
+def first_alone(frames):
+    """Finds something where nothing is predicted, and nothing else."""
+    return [([BOX], [0.9], ["light"]), ([], [], [])]
+
+
+def test_the_means_are_those_of_all_frames_and_steps_end_with_the_video(tmp_path, capsys):
+    command = ["--detector", "test_detection.first_alone", "--horizon", 40, "--max_frames", 7]
+    status, out = run(tmp_path, *command)
+    assert status == 0
+    assert "the frames end 4 after a context" in capsys.readouterr().out
+    with (out / "detections.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["1", "2", "3", "4", "mean"]
+    assert {float(row["count (truth)"]) for row in rows} == {1}
+    assert float(rows[-1]["confidence (truth)"]) == pytest.approx(0.9)
+    assert float(rows[-1]["count (prediction)"]) == 0
+    assert rows[-1]["confidence (prediction)"] == "nan"
+
+
+def test_a_model_that_predicts_nothing_finite_is_refused(tmp_path, capsys, monkeypatch):
+    model = zoo.stau(3, hidden_channels=4, layers=1)
+    with torch.no_grad():
+        next(model.decoder.parameters()).fill_(torch.nan)
+    monkeypatch.setattr(zoo, "stau", lambda *args, **settings: model)
+    status, out = run(tmp_path, "--detector", "test_detection.light")
+    assert status == 1
+    assert "predicts values that are not finite" in capsys.readouterr().err
+    assert not (out / "detections.csv").exists()
+
+
 def test_the_command_with_a_faster_rcnn(tmp_path, trunk, capsys):
     settings = ["--detector", "vidpred.detectors.FasterRCNN", "--detector.weights", trunk]
     status, out = run(tmp_path, *settings, "--detector.model", MOBILE, "--max_frames", 4)
@@ -277,7 +316,7 @@ def test_examples_run(tmp_path, trunk, capsys, file):
     status, out = run(tmp_path, *settings)
     assert status == 0, capsys.readouterr().err
     with (out / "detections.csv").open() as table:
-        assert len(list(csv.DictReader(table))) == 10 + 1  # the file's horizon, and the mean
+        assert len(list(csv.DictReader(table))) == 6 + 1  # steps until the video ends, the mean
 
 
 @pytest.mark.parametrize(
@@ -285,6 +324,10 @@ def test_examples_run(tmp_path, trunk, capsys, file):
     [
         (["--detector", "test_detection.sure"], "with score 95"),
         (["--detector", "test_detection.light", "--max_frames", 3], "nothing of it is predicted"),
+        (
+            ["--detector", "test_detection.light", "--max_frames", -1],
+            "max_frames is -1, fewer",
+        ),
         (["--detector", "test_detection.dark"], "dark"),
         (
             ["--detector", "vidpred.detectors.FasterRCNN", "--detector.weights", "no.pth"],

@@ -165,7 +165,7 @@ BAD = {
     "the input": ({"--output": "{files}/video1.gif"}, "video1.gif is the input: give --output an"),
     "context": ({"--context": "8"}, "the clip has 7 frames, fewer than the context of 8"),
     "horizon": ({"--horizon": "0"}, "horizon must be at least 1 frame, got 0"),
-    "frames": ({"--max_frames": "0"}, "max_frames must be at least 1 frame, got 0"),
+    "frames": ({"--max_frames": "0"}, "max_frames is 0, fewer than the context of"),
     "number": ({"--horizon": "few"}, "horizon: .*few"),
     "device": ({"--device": "abacus"}, "there is no device abacus here"),
     "setting": ({"--speed": "3"}, "--speed"),

@@ -16,7 +16,7 @@ from vidpred.detectors import Detections, Detector, detections
 from vidpred.files import output_folder
 from vidpred.metrics import DetectionScore
 from vidpred.panels import draw_boxes
-from vidpred.streaming import find_device, forecasts, load
+from vidpred.streaming import check_lengths, find_device, forecasts, load
 from vidpred.strips import Strip, spread, strips
 from vidpred.visual import save_figure
 
@@ -52,13 +52,15 @@ def detect(
         device: Such as cpu or cuda; by default cuda where there is such a device.
 
     Returns:
-        The columns of the table.
+        The columns of the table, a value for every step that the video reaches.
 
     Raises:
         FileNotFoundError: No such checkpoint or video.
         ValueError: One of them is damaged, the video ends before the first predicted frame, or an
             argument is out of range.
+        FloatingPointError: The model predicts values that are not finite.
     """
+    check_lengths(context, horizon, max_frames)
     place = find_device(device)
     folder = output_folder(output)
     predictor, video = load(ckpt, input, place)
@@ -78,12 +80,20 @@ def detect(
         longest = running if len(running) >= len(longest) else longest
     if not longest:
         raise ValueError(f"{input} ends with the context: nothing of it is predicted")
-    columns = {}
+    columns, means, reached = {}, {}, len(longest)
     for name, score in scores.items():
-        columns[f"count ({name})"], columns[f"confidence ({name})"] = score.compute()
-    print(tables.metric_table(columns))
+        found = score.compute()
+        for kind, values, mean in (
+            ("count", found.count, found.mean_count),
+            ("confidence", found.confidence, found.mean_confidence),
+        ):
+            columns[f"{kind} ({name})"] = values[:reached]
+            means[f"{kind} ({name})"] = float(mean)
+    print(tables.metric_table(columns, means))
+    if reached < horizon:
+        print(f"the frames end {reached} after a context: no step beyond is scored")
     table, picture = (folder / name for name in ("detections.csv", "detections.png"))
-    tables.write_csv(columns, table)
+    tables.write_csv(columns, table, means)
     steps = spread(len(longest), 6)
     captions = [f"{step + 1} ahead" for step in steps]
     rows = []

@@ -170,15 +170,17 @@ def _checked(result: Any) -> Detections:
     try:
         boxes, scores, labels = result
         boxes, scores = (torch.as_tensor(x, dtype=torch.float32).cpu() for x in (boxes, scores))
-        labels = list(labels)
+        names = list(labels)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{_EXPECTED}, got {type(result).__name__}: {error}") from error
-    if not labels and not boxes.numel():
+    if isinstance(labels, str) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{_EXPECTED}, got labels {labels!r}")
+    if not names and not boxes.numel():
         boxes = boxes.view(0, 4)  # an empty list has no columns
-    if boxes.shape != (len(labels), 4) or scores.shape != (len(labels),):
-        shapes = f"{tuple(boxes.shape)}, {tuple(scores.shape)} and {len(labels)} names"
+    if boxes.shape != (len(names), 4) or scores.shape != (len(names),):
+        shapes = f"{tuple(boxes.shape)}, {tuple(scores.shape)} and {len(names)} names"
         raise ValueError(f"{_EXPECTED}, got {shapes}")
     for box, score in zip(boxes, scores, strict=True):
         if not (box.isfinite().all() and 0 <= score <= 1):
             raise ValueError(f"{_EXPECTED}, got box {box.tolist()} with score {score:g}")
-    return Detections(boxes, scores, labels)
+    return Detections(boxes, scores, names)

@@ -55,6 +55,7 @@ def forecasts(
 
     Raises:
         ValueError: The clip is shorter than the context; ``context`` or ``horizon`` is below 1.
+        FloatingPointError: A prediction is not finite.
 
     Example:
         >>> from vidpred.models import zoo
@@ -63,14 +64,14 @@ def forecasts(
         >>> [shown.ahead for shown in forecasts(predictor, clip, context=2, horizon=2)]
         [0, 0, 1, 2, 1, 1, 2]
     """
-    _check(context=context, horizon=horizon)
+    check_lengths(context, horizon)
     state: Any = None
     free: Any = None
     following: Any = None
     prediction: Any = None
     seen = ahead = 0
     for frame in frames:
-        yield Forecast(frame, None if prediction is None else prediction[0], ahead)
+        yield Forecast(frame, None if prediction is None else _finite(prediction[0]), ahead)
         if state is None:
             state = predictor.init_state(frame[None])
         following, state = predictor.step(frame[None], state)
@@ -84,7 +85,7 @@ def forecasts(
         raise ValueError(f"the clip has {seen} frames, fewer than the context of {context}")
     prediction, free = following, state  # of the last true frame
     for ahead in range(1, horizon + 1):
-        yield Forecast(None, prediction[0], ahead)
+        yield Forecast(None, _finite(prediction[0]), ahead)
         if ahead < horizon:
             prediction, free = predictor.step(prediction, free, known=False)
 
@@ -116,12 +117,11 @@ def predict(
         FileExistsError: There is something in the output folder.
         ValueError: One of them is damaged, the video is shorter than the context, or an argument
             out of range.
+        FloatingPointError: The model predicts values that are not finite.
     """
     if Path(input).resolve() == Path(output).resolve():
         raise ValueError(f"{output} is the input: give --output another name")
-    _check(context=context, horizon=horizon, max_frames=max_frames)
-    if max_frames is not None and max_frames < context:
-        raise ValueError(f"max_frames is {max_frames}, fewer than the context of {context}")
+    check_lengths(context, horizon, max_frames)
     place = find_device(device)
     predictor, video = load(ckpt, input, place)
     dtype = next(predictor.parameters()).dtype
@@ -185,10 +185,26 @@ def find_device(name: str | None) -> torch.device:
         raise ValueError(f"there is no device {name} here; expected cpu or cuda") from error
 
 
-def _check(**frames: int | None) -> None:
-    for name, value in frames.items():
-        if value is not None and value < 1:
+def check_lengths(context: int, horizon: int, max_frames: int | None = None) -> None:
+    """Refuse forecasts without frames, and fewer frames of a video than the context has.
+
+    Raises:
+        ValueError: As said.
+    """
+    for name, value in {"context": context, "horizon": horizon}.items():
+        if value < 1:
             raise ValueError(f"{name} must be at least 1 frame, got {value}")
+    if max_frames is not None and max_frames < context:
+        raise ValueError(f"max_frames is {max_frames}, fewer than the context of {context}")
+
+
+def _finite(frame: Tensor) -> Tensor:
+    if not frame.isfinite().all():
+        raise FloatingPointError(
+            "the model predicts values that are not finite: it diverged in training, take an "
+            "earlier checkpoint"
+        )
+    return frame
 
 
 def _times(frames: Iterable[Frame], fps: Fraction) -> Iterator[Fraction]:

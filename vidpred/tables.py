@@ -15,11 +15,12 @@ from vidpred.files import replacing
 PerStep: TypeAlias = Mapping[str, "Sequence[float] | Tensor"]
 
 
-def metric_table(per_step: PerStep) -> str:
+def metric_table(per_step: PerStep, means: Mapping[str, float] | None = None) -> str:
     """Format metrics as a plain-text table: one row per predicted step, then the mean.
 
     Args:
         per_step: For every column name the values of steps 1..T; all of one length.
+        means: Of every column; ``None``: those of the steps.
 
     Returns:
         The table, without a final line break.
@@ -34,7 +35,7 @@ def metric_table(per_step: PerStep) -> str:
            2  31.25  0.9300
         mean  25.88  0.9406
     """
-    steps, columns = with_mean(per_step)
+    steps, columns = with_mean(per_step, means)
     return text_table("step", steps, columns)
 
 
@@ -76,12 +77,15 @@ def decimals(values: Sequence[float]) -> list[str]:
     return [f"{value:.{places}f}" for value in values]
 
 
-def write_csv(per_step: PerStep, path: str | os.PathLike[str]) -> None:
+def write_csv(
+    per_step: PerStep, path: str | os.PathLike[str], means: Mapping[str, float] | None = None
+) -> None:
     """Write the rows of :func:`metric_table` as CSV, in full precision; whole or not at all.
 
     Args:
         per_step: For every column name the values of steps 1..T; all of one length.
         path: The CSV file.
+        means: Of every column; ``None``: those of the steps.
 
     Raises:
         ValueError: If there are no values or columns differ in length.
@@ -96,18 +100,21 @@ def write_csv(per_step: PerStep, path: str | os.PathLike[str]) -> None:
         2,31.25
         mean,25.875
     """
-    steps, columns = with_mean(per_step)
+    steps, columns = with_mean(per_step, means)
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["step", *columns])
         writer.writerows(zip(steps, *columns.values(), strict=True))
 
 
-def with_mean(per_step: PerStep) -> tuple[list[str], dict[str, list[float]]]:
+def with_mean(
+    per_step: PerStep, means: Mapping[str, float] | None = None
+) -> tuple[list[str], dict[str, list[float]]]:
     """Return row labels, and every column with its mean at the end.
 
     Args:
         per_step: For every column name the values of steps 1..T; all of one length.
+        means: Of every column; ``None``: those of the steps.
 
     Raises:
         ValueError: If there are no values or columns differ in length.
@@ -122,7 +129,7 @@ def with_mean(per_step: PerStep) -> tuple[list[str], dict[str, list[float]]]:
         raise ValueError(
             f"expected metrics with one value per predicted step each, got lengths {lengths}"
         )
-    for values in columns.values():
-        values.append(sum(values) / len(values))
+    for name, values in columns.items():
+        values.append(sum(values) / len(values) if means is None else means[name])
     steps = range(1, max(lengths.values()) + 1)
     return [*map(str, steps), "mean"], columns

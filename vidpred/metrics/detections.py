@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+
+
+class FoundOnFrames(NamedTuple):
+    """What a detector found; NaN stands where there was no frame, or no detection to be sure of.
+
+    Attributes:
+        count: Mean number of detections a frame, for every predicted step, ``(T,)``.
+        confidence: Their mean confidence, ``(T,)``.
+        mean_count: The number for a frame of any step.
+        mean_confidence: The confidence of all detections.
+    """
+
+    count: Tensor
+    confidence: Tensor
+    mean_count: Tensor
+    mean_confidence: Tensor
 
 
 class DetectionScore(Metric):
@@ -29,11 +47,11 @@ class DetectionScore(Metric):
         >>> metric.update(1, torch.tensor([0.9, 0.5]))  # of a frame that is one step ahead
         >>> metric.update(1, torch.tensor([0.9, 0.8]))
         >>> metric.update(2, torch.tensor([0.6]))
-        >>> count, confidence = metric.compute()
-        >>> count
-        tensor([1.5000, 0.0000])
-        >>> confidence
-        tensor([0.8667,    nan])
+        >>> scores = metric.compute()
+        >>> scores.count, scores.mean_count
+        (tensor([1.5000, 0.0000]), tensor(1.))
+        >>> scores.confidence, scores.mean_confidence
+        (tensor([0.8667,    nan]), tensor(0.8667))
     """
 
     full_state_update = False
@@ -71,9 +89,12 @@ class DetectionScore(Metric):
         self.found[step - 1] += len(counted)
         self.confidence[step - 1] += counted.sum()
 
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """Return the mean number of detections a frame and their mean confidence, ``(T,)`` each.
-
-        NaN stands where there was no frame, and for the confidence where there was no detection.
-        """
-        return (self.found / self.frames).float(), (self.confidence / self.found).float()
+    def compute(self) -> FoundOnFrames:
+        """Return the detections a frame and their mean confidence."""
+        frames, found, confidence = (x.sum() for x in (self.frames, self.found, self.confidence))
+        return FoundOnFrames(
+            (self.found / self.frames).float(),
+            (self.confidence / self.found).float(),
+            (found / frames).float(),
+            (confidence / found).float(),
+        )
