@@ -1,6 +1,7 @@
 """Early action recognition: what the classifier sees, how it is trained and how it is scored."""
 
 import csv
+import math
 import os
 import subprocess
 import sys
@@ -230,6 +231,16 @@ def test_with_fewer_classes_than_five_all_are_among_the_first(tmp_path):
     data.clips = TensorDataset(frames, labels % 3)
     trainer(tmp_path).validate(model, data, verbose=False)
     assert model.results["top5"] == 1
+
+
+def test_accuracies_of_what_is_not_finite_are_none(tmp_path):
+    model, data = task(), Bars()
+    model.eval()
+    forward = model.forward
+    first = iter([torch.nan])  # one batch is enough
+    model.forward = lambda frames: forward(frames) * next(first, 1.0)
+    trainer(tmp_path).validate(model, data, verbose=False)
+    assert all(map(math.isnan, model.results.values()))
 
 
 def test_predictions_are_probabilities(tmp_path):

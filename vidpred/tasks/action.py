@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from typing import Any
 
 import torch
@@ -160,7 +161,7 @@ class ActionTask(Task):
         if low < 0 or high >= self.classifier.classes:
             raise ValueError(
                 f"labels must lie between 0 and {self.classifier.classes - 1}, got {low} to {high}:"
-                f" give the classifier {high + 1} classes or more"
+                " give the classifier as many classes as the data set has"
             )
         return frames, labels
 
@@ -170,7 +171,7 @@ class ActionTask(Task):
             Accuracy("multiclass", num_classes=classes, top_k=min(k, classes), average="micro")
             for k in (1, 5)
         )
-        metrics = {"loss": MeanMetric(), "top1": top1, "top5": top5}
+        metrics = {"loss": MeanMetric(nan_strategy="disable"), "top1": top1, "top5": top5}
         self._running = {name: metric.to(self.device) for name, metric in metrics.items()}
 
     def _score(self, batch: Any) -> None:
@@ -182,6 +183,8 @@ class ActionTask(Task):
 
     def _finish(self, stage: str) -> None:
         self.results = {name: metric.compute().item() for name, metric in self._running.items()}
+        if not math.isfinite(self.results["loss"]):  # what is most likely is then chance
+            self.results = dict.fromkeys(self.results, math.nan)
         for name, value in self.results.items():
             # All processes have the same value; sync_dist says so to Lightning.
             self.log(f"{stage}_{name}", value, prog_bar=True, sync_dist=True)
