@@ -1,3 +1,4 @@
+import re
 import stat
 from pathlib import Path
 
@@ -73,6 +74,47 @@ def test_files_of_a_folder_are_replaced_all_or_none(tmp_path: Path) -> None:
     assert len([*tmp_path.iterdir()]) == 2
 
 
+@pytest.mark.parametrize("taken", ["report.html", "clips"])
+def test_what_is_in_the_way_is_seen_before_any_file_is_replaced(tmp_path: Path, taken: str) -> None:
+    for number in range(8):
+        (tmp_path / f"{number}.csv").write_text("old")
+    if taken == "clips":
+        (tmp_path / taken).write_text("old")
+        message = f"{tmp_path / taken} is a file: give the path of a folder"
+    else:
+        (tmp_path / taken).mkdir()
+        message = f"{tmp_path / taken} is a folder: no file can take its place"
+    before = sorted(tmp_path.iterdir())
+
+    def write() -> None:
+        with replacing_files(tmp_path) as temporary:
+            (temporary / "clips").mkdir()
+            for name in (*(f"{number}.csv" for number in range(8)), "report.html", "clips/a.png"):
+                (temporary / name).write_text("new")
+
+    with pytest.raises(OSError, match=re.escape(message)) as raised:
+        write()
+    assert str(raised.value) == message
+    assert sorted(tmp_path.iterdir()) == before
+    assert {path.read_text() for path in before if path.is_file()} == {"old"}
+
+
+def test_folders_of_another_stay_though_named_as_stale_files(tmp_path: Path) -> None:
+    (tmp_path / "best.png").mkdir()
+    with replacing_files(tmp_path, stale=["*.png"]) as temporary:
+        (temporary / "worst.png").write_text("new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.png", "worst.png"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_folders_made_for_nothing_are_removed(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), replacing_files(tmp_path / "runs" / "one") as temporary:  # noqa: PT012
+        assert temporary.name.startswith(".vidpred-")
+        (temporary / "half").touch()
+        raise error
+    assert not list(tmp_path.iterdir())
+
+
 def test_missing_folders_are_made_and_permissions_are_the_usual_ones(tmp_path: Path) -> None:
     path = tmp_path / "runs" / "demo" / "notes.txt"
     with replacing(str(path)) as temporary:
@@ -93,3 +135,14 @@ def test_a_file_is_no_folder_for_results(tmp_path: Path, inside: str) -> None:
     assert output_folder(tmp_path / "new") == tmp_path / "new"
     with pytest.raises(NotADirectoryError, match="taken is a file: give the path of a folder"):
         output_folder(tmp_path / "taken" / inside)
+
+
+@pytest.mark.parametrize("path", ["/proc/results", "/proc/results/one", "/proc"])
+def test_where_even_a_superuser_cannot_write_is_no_folder_for_results(path: str) -> None:
+    with pytest.raises(OSError, match=f"^cannot write to {path}: "):
+        output_folder(path)
+
+
+def test_looking_for_a_folder_leaves_nothing(tmp_path: Path) -> None:
+    output_folder(tmp_path / "new" / "results")
+    assert not list(tmp_path.iterdir())

@@ -108,3 +108,9 @@ def test_output_of_another_kind_is_refused(tmp_path):
     for path in (tmp_path, tmp_path / "file"):
         with pytest.raises(FileExistsError, match="is there already: give a folder that is new"):
             begin(path)
+
+
+@pytest.mark.parametrize("name", ["x.mp4", "x.gif", "x"])
+def test_where_nothing_can_be_written_is_seen_before_the_first_frame(name):
+    with pytest.raises(OSError, match=r"^cannot write to /proc"), write_video(f"/proc/{name}", 25):
+        pytest.fail("waits for frames")

@@ -6,10 +6,13 @@ import hashlib
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+
+_HIDDEN = ".vidpred-"  # by which folders of a process that was killed are known
 
 
 @contextmanager
@@ -71,23 +74,28 @@ def replacing_files(path: str | os.PathLike[str], stale: Sequence[str] = ()) -> 
         >>> [file.name for file in folder.iterdir()]
         ['best.png']
     """
-    path = Path(path)
-    is_new = not path.exists()
-    temporary = path / f".{secrets.token_hex(8)}"
-    temporary.mkdir(parents=True)
+    path = output_folder(path)
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    temporary = path / f"{_HIDDEN}{secrets.token_hex(8)}"
     try:
+        temporary.mkdir(parents=True)
         yield temporary
         new = [x.relative_to(temporary) for x in temporary.rglob("*") if x.is_file()]
+        for name in new:  # all of them before the first takes its place
+            if (path / name).is_dir():
+                raise IsADirectoryError(f"{path / name} is a folder: no file can take its place")
+            output_folder((path / name).parent)
         for name in new:
             (path / name).parent.mkdir(exist_ok=True)
             os.replace(temporary / name, path / name)
         for old in (x for pattern in stale for x in path.glob(pattern)):
-            if old.relative_to(path) not in new:
+            if old.is_file() and old.relative_to(path) not in new:
                 old.unlink()
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        if is_new and not any(path.iterdir()):
-            path.rmdir()
+        with suppress(OSError):  # of folders that are not empty
+            for folder in missing:
+                folder.rmdir()
 
 
 def output_folder(path: str | os.PathLike[str]) -> Path:
@@ -98,15 +106,21 @@ def output_folder(path: str | os.PathLike[str]) -> Path:
 
     Raises:
         NotADirectoryError: There is a file at ``path``, or on the way to it.
+        OSError: Nothing can be written there.
 
     Example:
         >>> output_folder("runs/evaluation").name
         'evaluation'
     """
-    for place in (Path(path), *Path(path).parents):
-        if place.is_file():
-            raise NotADirectoryError(f"{place} is a file: give the path of a folder")
-    return Path(path)
+    path = Path(path)
+    place = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not place.is_dir():
+        raise NotADirectoryError(f"{place} is a file: give the path of a folder")
+    try:  # permissions do not tell: a disk may be read-only, and a superuser has all of them
+        with tempfile.TemporaryDirectory(prefix=_HIDDEN, dir=place):
+            return path
+    except OSError as error:
+        raise type(error)(f"cannot write to {path}: {error.strerror}") from error
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vidpred.cells import record
-from vidpred.files import replacing
+from vidpred.files import output_folder, replacing
 from vidpred.models import Predictor
 from vidpred.streaming import load
 from vidpred.strips import Strip, spread, strips
@@ -56,6 +56,7 @@ def inspect(
     """
     if context < 1:
         raise ValueError(f"context must be at least 1 frame, got {context}")
+    output_folder(output)
     predictor, video = load(ckpt, input)
     images = [image for image, _ in islice(video, context)]
     if len(images) < context:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidpred.files import replacing, replacing_files
+from vidpred.files import output_folder, replacing, replacing_files
 
 if TYPE_CHECKING:
     from av.filter import Graph
@@ -56,6 +56,7 @@ def write_video(path: str | os.PathLike[str], fps: float | Fraction) -> Iterator
     path = Path(path)
     if path.suffix.lower() not in (".mp4", ".gif", ""):
         raise ValueError(f"cannot write {path}: expected .mp4, .gif or a folder (no suffix)")
+    output_folder(path.parent)
     size = None
 
     def checked(image: Tensor, time: Fraction) -> None:
