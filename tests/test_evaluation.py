@@ -618,6 +618,8 @@ def test_command_measures_lpips_and_fvd(
     [
         (["--ckpt", "nowhere.ckpt"], "no checkpoint at nowhere.ckpt"),
         (["--ckpt", "a.ckpt", "./a.ckpt"], "a model is given twice: a.ckpt ./a.ckpt"),
+        (["--ckpt", "a.ckpt", str(Path("a.ckpt").resolve())], "a model is given twice: a.ckpt /"),
+        (["--out", "/proc/out", "--ckpt", "nowhere.ckpt"], "cannot write to /proc/out: "),
         (["--published", "kitti"], "no published results on kitti: there are some on moving_mnist"),
         (["--horizon", "11"], "clips of 20 frames are too short: context and horizon are 21"),
         (

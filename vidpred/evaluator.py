@@ -107,7 +107,7 @@ def _run(
             the one that the data are of.
         device: Such as cpu or cuda; by default cuda where there is such a device.
     """
-    if len({Path(path) for path in models}) < len(models):
+    if len({Path(path).resolve() for path in models}) < len(models):
         raise ValueError(f"a model is given twice: {' '.join(models)}")
     place = find_device(device)
     folder = output_folder(out)
