@@ -648,3 +648,15 @@ def test_command_says_in_one_line_what_is_wrong(
     assert message.startswith("vidpred: error: ")
     assert expected.format(home=tmp_path / "home") in message
     assert not (tmp_path / "out").exists()
+
+
+def test_scores_are_printed_before_files_are_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "report.html").mkdir()
+    assert cli.main(["evaluate", *DATA, "--horizon", "1", "--out", str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    assert re.search(r"^paper\n +model .*\ncopy last frame +\d", captured.out, re.MULTILINE)
+    error = captured.err.splitlines()[-1]
+    assert error.startswith(f"vidpred: error: {tmp_path / 'report.html'} is a folder: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]

@@ -135,9 +135,9 @@ def _run(
             "Device": _device(place),
             "Versions": f"vidpred {__version__}, torch {torch.__version__}",
         }
+        for protocol in wanted:  # first: should no file be written, the scores are not lost
+            print(f"{protocol}\n{results.table(found, protocol)}\n", flush=True)
         page = results.write(found, folder, tables, other, facts)
-        for protocol in wanted:
-            print(f"{protocol}\n{results.table(found, protocol)}\n")
         print(f"report: {page}", flush=True)
 
     processes.first(write)  # the others wait: torchrun ends all when one has failed
