@@ -234,6 +234,25 @@ def test_refuses_what_is_no_such_network(i3d: Path, tmp_path: Path) -> None:
     assert "expected features (1, D) of 1 videos, got (1, 3, 64, 64)" in errors["maps"]
 
 
+def test_refuses_features_that_are_not_finite(tmp_path: Path) -> None:
+    class Damaged(nn.Module):
+        def __init__(self, limit: int) -> None:
+            super().__init__()
+            self.limit = limit
+
+        def forward(self, x: Tensor, rescale: bool, resize: bool, return_features: bool) -> Tensor:
+            return x.masked_fill(x > self.limit, torch.nan).mean(dim=[2, 3, 4])
+
+    everywhere, bright = tmp_path / "everywhere.pt", tmp_path / "bright.pt"
+    torch.jit.script(Damaged(-1)).save(str(everywhere))
+    torch.jit.script(Damaged(128)).save(str(bright))
+    with pytest.raises(ValueError, match=r"everywhere\.pt returns features that are not finite"):
+        FVD(horizon=9, i3d=everywhere)
+    metric = FVD(horizon=9, i3d=bright)  # which black frames do not show
+    with pytest.raises(ValueError, match=r"bright\.pt returns features that are not finite"):
+        metric.update(*clips(2))
+
+
 def test_refuses_frames_that_the_network_cannot_take(i3d: Path) -> None:
     with pytest.raises(ValueError, match="with 8 frames \\(I3D needs at least 9\\)"):
         FVD(horizon=8, i3d=i3d)

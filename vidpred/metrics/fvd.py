@@ -79,7 +79,7 @@ class FVD(Metric):
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is no TorchScript, cannot be called in this way with that many frames or
-            does not return ``(B, D)``; if ``compute`` comes before the second sequence.
+            does not return finite ``(B, D)``; if ``compute`` comes before the second sequence.
 
     Reference:
         Unterthiner et al., 2018, arXiv:1812.01717. Differs: no; the sample covariance, as there.
@@ -119,7 +119,8 @@ class FVD(Metric):
             target: True frames in [0, 1], same shape.
 
         Raises:
-            ValueError: If shapes, dtypes, T or the range of ``target`` are not as described.
+            ValueError: If shapes, dtypes, T or the range of ``target`` are not as described, or
+                features are not finite.
         """
         prediction, target = future("FVD", self.horizon, prediction, target)
         if prediction.shape[2] not in (1, 3):
@@ -166,6 +167,11 @@ class FVD(Metric):
             raise ValueError(
                 f"{self._path} is not the I3D that FVD needs: expected features "
                 f"({len(clips)}, D) of {len(clips)} videos, got {got}"
+            )
+        if not features.isfinite().all():
+            raise ValueError(
+                f"{self._path} returns features that are not finite: it is damaged, or the frames "
+                "that it is given are not finite"
             )
         return features
 
