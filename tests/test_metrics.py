@@ -407,10 +407,18 @@ def test_files_that_are_no_trunk(tmp_path: Path, random_trunk: Path) -> None:
     garbage.write_bytes(b"not weights")
     truncated = tmp_path / "truncated.pth"
     truncated.write_bytes(random_trunk.read_bytes()[:100_000])
-    for path in (garbage, truncated):
-        with pytest.raises(ValueError, match="is not a file of alex weights") as raised:
+    short = tmp_path / "short.pth"  # of which torch makes another error
+    short.write_bytes(random_trunk.read_bytes()[:20_000])
+    for path in (garbage, truncated, short):
+        with pytest.raises(ValueError, match="is damaged or no checkpoint") as raised:
             LPIPS(3, weights=path)
+        assert str(raised.value).startswith(str(path))
         assert "\n" not in str(raised.value)
+    nan, weights = tmp_path / "nan.pth", torch.load(random_trunk)
+    weights["features.3.bias"][5] = torch.nan
+    torch.save(weights, nan)
+    with pytest.raises(ValueError, match=r"nan\.pth is damaged: features\.3\.bias is not finite"):
+        LPIPS(3, weights=nan)
     other = tmp_path / "other.pth"
     torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, other)
     with pytest.raises(

@@ -1,9 +1,10 @@
-"""Files: written whole or not at all, a place for results, checksums."""
+"""Files: written whole or not at all, a place for results, checkpoints, checksums."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -11,6 +12,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+import torch
 
 _HIDDEN = ".vidpred-"  # by which folders of a process that was killed are known
 
@@ -121,6 +125,35 @@ def output_folder(path: str | os.PathLike[str]) -> Path:
             return path
     except OSError as error:
         raise type(error)(f"cannot write to {path}: {error.strerror}") from error
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> Any:
+    """Read a checkpoint without running code that it may hold.
+
+    Args:
+        path: A file of ``torch.save``.
+
+    Returns:
+        What was saved: a state dict, or a dict that has one among others.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Damaged, or it holds more than tensors and plain Python values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen types for a file that is cut, foreign, unsafe
+        if unsafe := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise ValueError(
+                f"{path} holds more than tensors and plain values, {unsafe[1]}, which could run "
+                "code: write its state_dict to a file of its own and give that"
+            ) from error
+        raise ValueError(
+            f"{path} is damaged or no checkpoint: torch.load cannot read it"
+        ) from error
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

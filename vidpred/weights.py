@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vidpred.files import read_checkpoint as read
 from vidpred.files import replacing
 from vidpred.models import ActionClassifier, Discriminator, Predictor
 from vidpred.models.pretrained import build, check, fill
@@ -99,35 +100,6 @@ def _without_recipe(content: Any) -> str:
         "does not say which model it is of, as checkpoints of runs and model folders do: if it is "
         "of the authors' code or of OpenSTL, make a folder of it (vidpred import --help)"
     )
-
-
-def read(path: str | Path) -> Any:
-    """Read a checkpoint without running code that it may hold.
-
-    Args:
-        path: A file of ``torch.save``.
-
-    Returns:
-        What was saved: a state dict, or a dict that has one among others.
-
-    Raises:
-        FileNotFoundError: No such file.
-        ValueError: Damaged, or it holds more than tensors and plain Python values.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen types for a file that is cut, foreign, unsafe
-        if unsafe := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise ValueError(
-                f"{path} holds more than tensors and plain values, {unsafe[1]}, which could run "
-                "code: write its state_dict to a file of its own and give that"
-            ) from error
-        raise ValueError(
-            f"{path} is damaged or no checkpoint: torch.load cannot read it"
-        ) from error
 
 
 def fitting(module: nn.Module, content: Any) -> dict[str, Tensor]:

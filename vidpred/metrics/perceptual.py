@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import warnings
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -11,7 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vidpred.files import sha256
+from vidpred.files import read_checkpoint, sha256
 from vidpred.metrics.base import FrameMetric
 
 
@@ -43,7 +42,7 @@ class LPIPS(FrameMetric):
 
     Raises:
         FileNotFoundError: If the trunk file is missing.
-        ValueError: If the file is not what its name says, or not weights of ``net``.
+        ValueError: If the file is not what its name says, damaged, or not weights of ``net``.
 
     Example:
         >>> metric = LPIPS(horizon=10, weights="alexnet.pth")
@@ -103,10 +102,7 @@ def _load(net: str, path: Path) -> nn.Module:
     """Build the frozen network with the trunk weights of ``path``."""
     if not path.is_file():
         raise FileNotFoundError(f"LPIPS needs the weights of its {net} trunk: no file {path}")
-    try:
-        file = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is not a file of {net} weights that torch can read") from error
+    file = read_checkpoint(path)
 
     import lpips
 
@@ -125,5 +121,7 @@ def _load(net: str, path: Path) -> nn.Module:
                 f"{path} does not hold weights of {net}: expected {name} with shape "
                 f"{tuple(trunk[key].shape)}"
             )
+        if not found.isfinite().all():
+            raise ValueError(f"{path} is damaged: {name} is not finite")
     network.net.load_state_dict({key: file[name] for key, name in names.items()})
     return network.eval().requires_grad_(False)
