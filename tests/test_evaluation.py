@@ -566,6 +566,26 @@ def test_a_file_is_data_on_the_command_line_and_in_yaml(
     assert (data["init_args"]["path"], data["init_args"]["batch_size"]) == (str(file), 2)
 
 
+@pytest.mark.parametrize("name", ["A.ckpt", "test.mp4", "none.mp4", "clips", ".", "./clips", "a b"])
+@pytest.mark.parametrize("place", ["--data {}", "--data={}", "--config settings.yaml"])
+def test_what_is_no_data_is_refused_in_one_line(
+    name: str,
+    place: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "A.ckpt").write_bytes(b"\x80")
+    (tmp_path / "test.mp4").touch()  # as if in Python's module of that name
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "settings.yaml").write_text(f"data: {name}\n")
+    args = [part.format(name) for part in place.split(" ")]
+    assert cli.main(["evaluate", *args, "--out", "out"]) == 2
+    expected = "expected for --data a FILE.h5 of vidpred data prepare or a data module, got"
+    assert capsys.readouterr().err == f"vidpred: error: {expected} {name}\n"
+
+
 def test_a_broken_model_is_told_by_the_exit_status(
     folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

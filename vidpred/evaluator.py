@@ -7,6 +7,7 @@ import platform
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -38,8 +39,10 @@ class _Parser(ArgumentParser):
             settings = yaml.safe_load(content)
         except yaml.YAMLError:  # which is said below
             settings = None
-        if isinstance(settings, dict) and _is_file(settings.get("data")):
-            content = yaml.safe_dump({**settings, "data": _clips(settings["data"])})
+        if isinstance(settings, dict) and isinstance(settings.get("data"), str):
+            made = _module(settings["data"])
+            if isinstance(made, dict):
+                content = yaml.safe_dump({**settings, "data": made})
         return super().parse_string(content, *args, **options)
 
 
@@ -152,17 +155,25 @@ def _read(args: Sequence[str]) -> Iterator[str]:
     for argument in chain.from_iterable(
         x.split("=", 1) if x.startswith("--data=") else [x] for x in args
     ):
-        chosen = previous == "--data" and _is_file(argument)
-        yield json.dumps(_clips(argument)) if chosen else argument
+        made = _module(argument) if previous == "--data" else argument
+        yield json.dumps(made) if isinstance(made, dict) else made
         previous = argument
 
 
-def _is_file(data: Any) -> bool:
-    return isinstance(data, str) and Path(data).suffix in (".h5", ".hdf5")
-
-
-def _clips(path: str) -> dict[str, Any]:
-    return {"class_path": "vidpred.data.ClipsData", "init_args": {"path": path}}
+def _module(data: str) -> str | dict[str, Any]:
+    """What the parser takes for data: of a file of clips the settings of a module on it."""
+    kind = Path(data).suffix
+    if kind in (".h5", ".hdf5"):
+        return {"class_path": "vidpred.data.ClipsData", "init_args": {"path": data}}
+    if data.startswith("{") or kind in (".yaml", ".yml", ".json"):
+        return data
+    names = data.split(".")
+    importable = all(map(str.isidentifier, names)) and (len(names) == 1 or find_spec(names[0]))
+    if Path(data).exists() or not importable:
+        raise ValueError(
+            f"expected for --data a FILE.h5 of vidpred data prepare or a data module, got {data}"
+        )
+    return data
 
 
 def _names(models: Mapping[str, Predictor]) -> dict[str, str]:
