@@ -195,6 +195,36 @@ def test_other_settings_are_refused(source: Source, tmp_path: Path):
     assert_stored(prepare(source, out, {"fps": 10}))
 
 
+def some(path: Path, first: int) -> Iterator[Tensor]:
+    return (frame for number, frame in enumerate(decode(path)) if number >= first)
+
+
+def test_clips_that_are_decoded_otherwise_are_refused(source: Source, tmp_path: Path):
+    out = tmp_path / "a.h5"
+    firsts, seconds = (
+        [replace(x, frames=partial(some, x.files[0], first)) for x in source.clips]
+        for first in (0, 1)
+    )
+    parts = interrupted(replace(source, clips=firsts), out, {})
+    for other in (source, replace(source, clips=seconds)):
+        message = r"parts keeps 3 clips that the source has no more, or decodes otherwise: remove"
+        with pytest.raises(ValueError, match=message):
+            prepare(other, out)
+    with pytest.raises(ValueError, match="with another protocol, 'as it is' instead of 'at 5 fps'"):
+        prepare(replace(source, clips=firsts, protocol="at 5 fps"), out)
+    # Where the files lie is of no account, nor is the split: it is that of the call that ends.
+    parts.rename(tmp_path / "b.h5.parts")
+    source.clips[0].files[0].parent.rename(tmp_path / "moved")
+    files = [tmp_path / "moved" / x.files[0].name for x in firsts]
+    clips = [
+        replace(x, split="test", files=[file], frames=partial(some, file, 0))
+        for x, file in zip(firsts, files, strict=True)
+    ]
+    file = ClipsFile(prepare(replace(source, clips=clips), tmp_path / "b.h5"))
+    assert len(file.clips("test")) == 4
+    assert check(file.path) == []
+
+
 def test_settings_of_an_attempt_without_a_clip_bind_nobody(source: Source, tmp_path: Path):
     broken = replace(source.clips[0], frames=partial(decode, tmp_path / "none.npy"))
     with pytest.raises(ValueError, match=r"none\.npy[^;]*$"):

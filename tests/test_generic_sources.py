@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vidpred.data import MovingMNISTData
+from vidpred.data import MovingMNISTData, prepare
 from vidpred.data.sources import Source, array, frame_folders, moving_mnist, videos
 
 ALL: dict[str, Any] = {"val_fraction": 0, "test_fraction": 0}
@@ -18,6 +18,34 @@ ALL: dict[str, Any] = {"val_fraction": 0, "test_fraction": 0}
 def levels(clip) -> list[int]:
     """The grey level of every frame, at its right edge."""
     return [int(frame[-1, 0, -1]) for frame in clip.frames()]
+
+
+def interrupted(source: Source, out: Path) -> None:
+    """Prepare with a last clip that is damaged."""
+    content = source.clips[-1].files[0].read_bytes()
+    source.clips[-1].files[0].write_bytes(content[:40])
+    with pytest.raises(ValueError, match="clips cannot be read"):
+        prepare(source, out)
+    source.clips[-1].files[0].write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({}, {"fps": 5}),
+        ({}, {"channels": 1}),
+        ({"test_fraction": 0.2}, {"test_fraction": 0.5}),
+        ({"split_by": "time", "val_fraction": 0}, {"split_by": "time", "val_fraction": 0.3}),
+    ],
+)
+def test_to_go_on_with_another_protocol_is_refused(
+    folder: Path, first: dict[str, Any], second: dict[str, Any]
+):
+    out = folder / "a.h5"
+    interrupted(videos(folder, **first), out)
+    with pytest.raises(ValueError, match=r"a\.h5\.parts keeps .*: remove it to begin anew, or go"):
+        prepare(videos(folder, **second), out)
+    assert prepare(videos(folder, **first), out).is_file()
 
 
 def splits(source: Source) -> dict[str, list[str]]:

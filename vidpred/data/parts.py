@@ -7,14 +7,18 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from inspect import isfunction
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from vidpred.data.clips import VERSION
-from vidpred.data.sources.base import Clip
+from vidpred.data.sources.base import Clip, Source
 from vidpred.files import replacing
+
+_NAME = 32  # letters in the name of a part
 
 
 @contextmanager
@@ -61,25 +65,32 @@ def keeping(parts: Path) -> Iterator[None]:
 
 def done(parts: Path) -> list[Path]:
     """The clips that are kept, each as a file."""
-    return list(parts.glob("*.h5"))
+    return list(parts.glob(f"{'[0-9a-f]' * _NAME}.h5"))
 
 
-def begin(parts: Path, settings: Mapping[str, Any], compress: bool) -> None:
-    """Record the settings, or see that the clips that are kept were made with the same.
+def begin(parts: Path, source: Source, settings: Mapping[str, Any], compress: bool) -> None:
+    """Record how clips are made, or see that those that are kept were made in the same way.
 
     Raises:
-        ValueError: They were made with others.
+        ValueError: They were not.
     """
     record = parts / "settings.json"
-    content = {**settings, "compress": compress, "version": VERSION}
+    ours = {name: getattr(source, name) for name in ("size", "length", "protocol")}
+    content = {**settings, **ours, "compress": compress, "version": VERSION}
     text = json.dumps(content, default=str, indent=1)
-    if done(parts) and record.read_text() != text:
+    if kept := done(parts):
         new, old = json.loads(text), json.loads(record.read_text())
         other = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-        raise ValueError(
-            f"{parts} keeps clips prepared with another {other[0]}, {old.get(other[0])!r} instead "
-            f"of {new.get(other[0])!r}: remove it to begin anew, or go on with the same"
-        )
+        if other:
+            raise ValueError(
+                f"{parts} keeps clips prepared with another {other[0]}, {old.get(other[0])!r} "
+                f"instead of {new.get(other[0])!r}: remove it to begin anew, or go on with the same"
+            )
+        if foreign := {*kept} - {part_of(parts, clip) for clip in source.clips}:
+            raise ValueError(
+                f"{parts} keeps {len(foreign)} clips that the source has no more, or decodes "
+                "otherwise: remove it to begin anew, or go on with the same"
+            )
     for left_over in parts.glob(".*"):  # of a process that was killed while it wrote
         left_over.unlink()
     with replacing(record) as temporary:
@@ -87,5 +98,17 @@ def begin(parts: Path, settings: Mapping[str, Any], compress: bool) -> None:
 
 
 def part_of(parts: Path, clip: Clip) -> Path:
-    """Where a clip is kept: a name may hold anything."""
-    return parts / f"{hashlib.sha256(clip.name.encode()).hexdigest()[:32]}.h5"
+    """Where a clip is kept: told by its name, which may hold anything, and by what decodes it."""
+    text = json.dumps([clip.name, _told(clip.frames)], default=lambda x: type(x).__qualname__)
+    return parts / f"{hashlib.sha256(text.encode()).hexdigest()[:_NAME]}.h5"
+
+
+def _told(value: Any) -> Any:
+    """A function and the arguments it is given, but for paths: of files a checksum is kept."""
+    if isinstance(value, partial):
+        return _told([value.func, value.args, value.keywords])
+    if isinstance(value, Mapping):
+        return {name: _told(x) for name, x in value.items() if not isinstance(x, Path)}
+    if isinstance(value, list | tuple):
+        return [_told(x) for x in value if not isinstance(x, Path)]
+    return f"{value.__module__}.{value.__qualname__}" if isfunction(value) else value

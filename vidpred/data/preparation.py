@@ -63,7 +63,8 @@ def prepare(
         source: The clips, and how a sample is to look.
         out: The file to write, which must not be there.
         settings: How the source was made, such as ``{"source": "KITTI", "fps": 10}``, for the
-            record. To go on with a preparation of other settings is refused.
+            record. To go on with a preparation of other settings is refused, as it is where the
+            protocol or what decodes the clips is another.
         workers: Processes that decode; 0 decodes in this one.
         compress: By zstd, without loss; needs hdf5plugin.
 
@@ -73,7 +74,7 @@ def prepare(
     Raises:
         FileExistsError: There is something at ``out``.
         ValueError: A clip is damaged or empty, frames differ in size, or the clips that are kept
-            were made with other settings.
+            were made in another way.
         BlockingIOError: Another process prepares the file.
         OSError: The disk is full or cannot be written to.
         ImportError: ``compress`` without hdf5plugin.
@@ -90,7 +91,7 @@ def prepare(
         zstd()
     parts = out.with_name(f"{out.name}.parts")
     with alone(parts, out):
-        begin(parts, {**(settings or {}), "size": source.size, "length": source.length}, compress)
+        begin(parts, source, settings or {}, compress)
         with keeping(parts):
             _decode(source, parts, workers, compress)
             with writing(parts / out.name) as (file, check):
