@@ -225,6 +225,26 @@ def test_clips_that_are_decoded_otherwise_are_refused(source: Source, tmp_path: 
     assert check(file.path) == []
 
 
+@pytest.mark.parametrize("content", ["", '{"si', "7", None])
+def test_clips_of_which_nothing_is_known_are_refused(
+    content: str | None, source: Source, tmp_path: Path
+):
+    record = interrupted(source, tmp_path / "a.h5", {}) / "settings.json"
+    record.unlink() if content is None else record.write_text(content)
+    message = rf"{record} is missing or damaged, .*: remove {record.parent} to begin anew"
+    with pytest.raises(ValueError, match=message):
+        prepare(source, tmp_path / "a.h5")
+
+
+def test_what_a_killed_process_has_left_is_no_clip(source: Source, tmp_path: Path):
+    parts = interrupted(source, tmp_path / "a.h5", {"fps": 10})
+    for part in parts.glob("*.h5"):
+        part.rename(part.with_name(f".{part.stem}.0123.h5"))  # of a clip
+    (parts / "a.h5").touch()  # of all of them
+    assert_stored(prepare(source, tmp_path / "a.h5", {"fps": 25}))
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["a.h5", "raw"]
+
+
 def test_settings_of_an_attempt_without_a_clip_bind_nobody(source: Source, tmp_path: Path):
     broken = replace(source.clips[0], frames=partial(decode, tmp_path / "none.npy"))
     with pytest.raises(ValueError, match=r"none\.npy[^;]*$"):

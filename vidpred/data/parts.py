@@ -79,7 +79,7 @@ def begin(parts: Path, source: Source, settings: Mapping[str, Any], compress: bo
     content = {**settings, **ours, "compress": compress, "version": VERSION}
     text = json.dumps(content, default=str, indent=1)
     if kept := done(parts):
-        new, old = json.loads(text), json.loads(record.read_text())
+        new, old = json.loads(text), _recorded(record)
         other = [name for name in {**old, **new} if old.get(name) != new.get(name)]
         if other:
             raise ValueError(
@@ -95,6 +95,16 @@ def begin(parts: Path, source: Source, settings: Mapping[str, Any], compress: bo
         left_over.unlink()
     with replacing(record) as temporary:
         temporary.write_text(text)
+
+
+def _recorded(record: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(record.read_text()))
+    except (FileNotFoundError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"{record} is missing or damaged, so how the clips beside it were made is not known: "
+            f"remove {record.parent} to begin anew"
+        ) from error
 
 
 def part_of(parts: Path, clip: Clip) -> Path:
