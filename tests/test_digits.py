@@ -96,7 +96,7 @@ def fails(
 
 
 def test_missing(tmp_path: Path):
-    fails(tmp_path / "none", FileNotFoundError, "no folder .*download=True")
+    fails(tmp_path / "none", FileNotFoundError, "no folder .*: expected MNIST's idx files there")
     fails(tmp_path, FileNotFoundError, f"no file {TRAIN} or {TRAIN}.gz in")
     (tmp_path / TRAIN).write_bytes(idx(60))
     fails(tmp_path, FileNotFoundError, f"no file {TEST}", split="test")

@@ -1,5 +1,7 @@
 """Your own clips: which files, in which order, which frames of them, and for what."""
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vidpred.data import MovingMNISTData, prepare
+from vidpred.data import ClipsFile, MovingMNISTData, prepare
+from vidpred.data.hdf5 import texts
 from vidpred.data.sources import Source, array, frame_folders, moving_mnist, videos
 
 ALL: dict[str, Any] = {"val_fraction": 0, "test_fraction": 0}
@@ -186,6 +189,32 @@ def test_moving_mnist_is_that_of_its_data_module():
         for number, clip in enumerate(clips):
             assert torch.equal(torch.stack([*clip.frames()]), sequences[number])
     assert len(source.clips) == 7
+
+
+def test_moving_mnist_of_other_digits_is_done_again(tmp_path: Path):
+    def digits(seed: int) -> None:
+        images = np.random.default_rng(seed).integers(0, 256, (24, 28, 28), np.uint8)
+        header = np.array([0x803, *images.shape], ">i4").tobytes()
+        (tmp_path / "train-images-idx3-ubyte").write_bytes(header + images.tobytes())
+
+    def clips(out: str) -> list[torch.Tensor]:
+        path = prepare(moving_mnist(tmp_path, **asked), tmp_path / out)
+        with ClipsFile(path).reading() as file:
+            assert texts(file, "files/name") == ["train-images-idx3-ubyte"] * 2
+            assert len({*texts(file, "files/sha256")}) == 1
+        return [clip[:] for clip in ClipsFile(path).clips("train")]
+
+    asked: dict[str, Any] = {"length": 3, "train_clips": 2, "val_clips": 0, "test_clips": 0}
+    digits(1)
+    source = moving_mnist(tmp_path, **asked)
+    before = torch.stack([*source.clips[0].frames()])
+    damaged = replace(source.clips[1], frames=partial(np.load, tmp_path / "none"))
+    with pytest.raises(ValueError, match="1 of 2 clips cannot be read"):
+        prepare(replace(source, clips=[source.clips[0], damaged]), tmp_path / "a.h5")
+    digits(2)
+    found, expected = clips("a.h5"), clips("b.h5")
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+    assert not torch.equal(found[0], before)
 
 
 def test_moving_mnist_has_as_many_sequences_as_are_asked_for():

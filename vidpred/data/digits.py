@@ -55,7 +55,7 @@ def load_digits(root: str | Path | None, split: DigitSplit, download: bool = Fal
         if download:
             raise ValueError("download=True needs a folder: pass root")
         return _bundled(split)
-    digits = _read_idx(_find(Path(root), split, download))
+    digits = _read_idx(digits_file(Path(root), split, download))
     if split == "test":
         return digits
     held_out = math.ceil(len(digits) / _VAL_SHARE)
@@ -82,7 +82,17 @@ def _bundled(split: DigitSplit) -> Tensor:
     return parts[split]
 
 
-def _find(root: Path, split: DigitSplit, download: bool) -> Path:
+def digits_file(root: Path, split: DigitSplit, download: bool = False) -> Path:
+    """The file of MNIST that holds the digits of a split.
+
+    Args:
+        root: As for `load_digits`, as are the others.
+        split: See there.
+        download: See there.
+
+    Raises:
+        FileNotFoundError: The folder or the file is missing.
+    """
     name = _FILES[split]
 
     def present() -> Path | None:
@@ -103,8 +113,8 @@ def _find(root: Path, split: DigitSplit, download: bool) -> Path:
     if path is None:
         what = f"no file {name} or {name}.gz in" if root.is_dir() else "no folder"
         raise FileNotFoundError(
-            f"{what} {root}: expected MNIST's idx files there; "
-            "download=True fetches them, root=None uses bundled digits"
+            f"{what} {root}: expected MNIST's idx files there; without a folder the digits of "
+            "scikit-learn are used"
         )
     return path
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidpred.data.digits import load_digits
+from vidpred.data.digits import digits_file, load_digits
 from vidpred.data.moving_mnist import STREAMS, FixedMovingMNIST, MovingMNIST
 from vidpred.data.sources.base import Clip, Source, Split
 from vidpred.data.sources.layout import one_of
@@ -121,10 +121,11 @@ def moving_mnist(
             files = [test_sequences]
             frames = partial(_clip, test_sequences, None, "TNHW", first=0, stop=None)
         else:
+            files = [digits_file(source, split)] if source and count else []
             settings = (source, split, length, digits, canvas, seed * (split == "train"))
+            frames = partial(_sequence, files, partial(_generator, *settings))
             if count:
-                _generator(*settings)  # refuses what is wrong with them
-            files, frames = [], partial(_sequence, *settings)
+                frames(0)  # refuses what is wrong with them
         clips += [Clip(f"{split}/{n:05d}", split, files, partial(frames, n)) for n in range(count)]
     whose = "MNIST" if source else "scikit-learn"
     protocol = f"{digits} digits of {whose} on a canvas of {canvas}x{canvas}."
@@ -153,14 +154,21 @@ def _clip(
 
 
 def _sequence(
-    root: Path | None, split: Split, length: int, digits: int, canvas: int, seed: int, number: int
+    files: Sequence[Path], generator: Callable[..., MovingMNIST], number: int
 ) -> Iterator[Tensor]:
-    return iter(_generator(root, split, length, digits, canvas, seed)[number])
+    changed = tuple(file.stat().st_mtime_ns for file in files)
+    return iter(generator(changed=changed)[number])
 
 
 @lru_cache(maxsize=3)
 def _generator(
-    root: Path | None, split: Split, length: int, digits: int, canvas: int, seed: int
+    root: Path | None,
+    split: Split,
+    length: int,
+    digits: int,
+    canvas: int,
+    seed: int,
+    changed: tuple[int, ...],
 ) -> MovingMNIST:
     images = load_digits(root, split)
     stream = STREAMS[split]
