@@ -58,14 +58,16 @@ def splits(source: Source) -> dict[str, list[str]]:
     }
 
 
-def video(path: Path, shown) -> Path:
+def video(path: Path, shown, times=None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=10)
         stream.width, stream.height, stream.pix_fmt = 32, 24, "bgr0"
         for level in shown:
             image = np.full((24, 32, 3), level, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts = times and times[level]
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
 
@@ -123,6 +125,21 @@ def test_split_by_time(folder: Path):
     assert (train, val, test) == (list(range(10, 24)), [24, 25], [26, 27, 28, 29])
     assert [clip.label for clip in source.clips] == [0] * 3
     assert source.classes == ["ten"]
+
+
+def test_split_by_time_where_the_rate_varies(tmp_path: Path):
+    # In tenths of a second: its duration and mean rate imply more frames than there are.
+    video(tmp_path / "vfr.mkv", range(10), [0, 1, 2, 3, 4, 5, 6, 7, 48, 49])
+    parts = videos(tmp_path, split_by="time", val_fraction=0, test_fraction=0.2).clips
+    assert [levels(clip) for clip in parts] == [[*range(8)], [8, 9]]
+    parts = videos(tmp_path, split_by="time", fps=5, val_fraction=0, test_fraction=0.2).clips
+    assert [len(levels(clip)) for clip in parts] == [20, 5]
+
+
+def test_split_by_time_of_a_single_frame(tmp_path: Path):
+    video(tmp_path / "a.mkv", [3])
+    (clip,) = videos(tmp_path, split_by="time", fps=4, val_fraction=0, test_fraction=0.2).clips
+    assert levels(clip) == [3]
 
 
 def test_frames_come_in_the_natural_order_of_their_names(tmp_path: Path):

@@ -54,6 +54,7 @@ def test_frames_come_in_order_with_their_times(tmp_path, name):
     video = Video(film(tmp_path / name, **FORMATS[name]))
     rate = FORMATS[name].get("rate", 25)
     assert (video.size, video.channels, video.fps, video.length) == ((48, 64), 3, rate, 12)
+    assert video.count() == 12
     for _ in range(2):  # as often as wanted
         frames = list(video)
         assert [frame.time for frame in frames] == [Fraction(t, rate) for t in range(12)]
@@ -120,6 +121,9 @@ def test_frames_of_varying_rate_keep_their_times(tmp_path):
         encode(container, stream, [picture(5 * t) for t in range(6)], times)
     frames = list(Video(tmp_path / "varying.mkv"))
     assert [1000 * time for _, time in frames] == times
+    assert Video(tmp_path / "varying.mkv").count() == 6  # and not those of its mean rate
+    resampled = Video(tmp_path / "varying.mkv", fps=10)
+    assert resampled.count() == len(list(resampled))
     # Shown at 0, 0.1, ..., 1 second: the last frame to appear until then.
     regular = list(Video(tmp_path / "varying.mkv", fps=10))[:11]
     assert [time for _, time in regular] == [Fraction(t, 10) for t in range(11)]
@@ -135,7 +139,7 @@ def test_resampling(tmp_path, fps, shown):
     path = film(tmp_path / "x.mp4")
     frames = [image for image, _ in Video(path)]
     video = Video(path, fps=fps)
-    assert (video.fps, video.length) == (fps, len(shown))
+    assert (video.fps, video.length, video.count()) == (fps, len(shown), len(shown))
     resampled = list(video)
     assert [time for _, time in resampled] == [Fraction(t, fps) for t in range(len(shown))]
     assert all(torch.equal(frames[t], x.image) for t, x in zip(shown, resampled, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -59,8 +60,8 @@ class Video:
         channels: Of every frame.
         size: Height and width of every frame.
         fps: Frames a second; their mean where the rate varies.
-        length: How many frames the file states or its duration implies, for a progress bar;
-            ``None`` when it tells neither.
+        length: How many frames the file states or its duration and mean rate imply, for a progress
+            bar; ``None`` when it tells neither. :meth:`count` looks closer.
 
     Raises:
         FileNotFoundError: No such file.
@@ -110,6 +111,32 @@ class Video:
 
     def __iter__(self) -> Generator[Frame, None, None]:
         return self._resample(self._decode()) if self._resampled else self._decode()
+
+    def count(self) -> int:
+        """How many frames come, as the file states or else as its packets tell.
+
+        Packets are read, not decoded. A frame or two more or fewer may come, as where a codec has
+        packets that are not shown.
+
+        Raises:
+            ValueError: The file is cut off or damaged.
+        """
+        from av.error import FFmpegError
+
+        with _open(self.path) as container:
+            stream = _stream(container, self.path)
+            if stream.frames and not self._resampled:
+                return stream.frames
+            try:
+                packets = (packet for packet in container.demux(stream) if packet.size)
+                stamps = [packet.dts if packet.pts is None else packet.pts for packet in packets]
+            except FFmpegError as error:
+                raise ValueError(f"{self.path} is cut off or damaged") from error
+            if not self._resampled:
+                return len(stamps)
+            times = [x for x in stamps if x is not None] or [0]
+            seconds = _seconds(max(times) - min(times), stream.time_base) or 0
+            return math.ceil((seconds + 1 / self._rate) * self.fps)
 
     def _decode(self) -> Generator[Frame, None, None]:
         """All frames; if need be, their times are mended so that they rise."""

@@ -67,7 +67,10 @@ def array(
     digits = len(str(clips - 1))
     recordings = [
         Recording(
-            f"{number:0{digits}d}", [source], partial(_clip, source, key, layout, number), frames
+            f"{number:0{digits}d}",
+            [source],
+            partial(_clip, source, key, layout, number),
+            lambda: frames,
         )
         for number in range(clips)
     ]

@@ -58,10 +58,9 @@ def videos(
     names, labels = _classes(paths, classes)
     recordings = []
     for path, label in zip(paths, labels, strict=True):
-        count = Video(path, channels, fps).length if split_by == "time" else None
         frames = partial(video_frames, path, fps, channels=channels)
         name = path.relative_to(root).as_posix()
-        recordings.append(Recording(name, [path], frames, count, label))
+        recordings.append(Recording(name, [path], frames, partial(_count, path, fps), label))
     clips = divide(recordings, split_by, val_fraction, test_fraction, seed)
     rate = "all frames" if fps is None else f"{fps:g} frames a second"
     protocol = f"{protocol_of(size, split_by, val_fraction, test_fraction, seed)}; {rate}."
@@ -113,7 +112,7 @@ def frame_folders(
         taken = pictures[::every]
         name = folder.relative_to(source).as_posix()
         frames = partial(_frames, taken, channels)
-        recordings.append(Recording(name, taken, frames, len(taken), label))
+        recordings.append(Recording(name, taken, frames, taken.__len__, label))
     clips = divide(recordings, split_by, val_fraction, test_fraction, seed)
     rate = "all frames" if every == 1 else f"one frame of {every}"
     protocol = f"{protocol_of(size, split_by, val_fraction, test_fraction, seed)}; {rate}."
@@ -128,6 +127,10 @@ def find_videos(source: Path) -> list[Path]:
         ValueError: The folder holds no video.
     """
     return [source] if source.is_file() else _below(source, SUFFIXES, "video")
+
+
+def _count(path: Path, fps: float | None) -> int:
+    return Video(path, fps=fps).count()
 
 
 def _frames(

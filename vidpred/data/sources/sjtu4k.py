@@ -34,8 +34,8 @@ def sjtu4k(
 
     Raises:
         FileNotFoundError: There is no clip.
-        ValueError: A raw file does not hold whole frames, a video states no length, there are two
-            of one name, or a fraction is out of range.
+        ValueError: A raw file does not hold whole frames, a video is damaged, there are two of one
+            name, or a fraction is out of range.
 
     Reference:
         Song et al., QoMEX 2013. Protocol: Chang et al., STIP, arXiv:2206.04381. Differs: its test
@@ -57,9 +57,7 @@ def sjtu4k(
         if file.suffix.lower() == ".yuv":
             count, frames = yuv_length(file, yuv_size), partial(yuv_frames, file, yuv_size)
         else:
-            count, frames = Video(file).length, partial(video_frames, file)
-        if count is None:
-            raise ValueError(f"{file} does not state how long it is: convert it to .mp4 once more")
+            count, frames = Video(file).count(), partial(video_frames, file)
         clips += by_time(f"{file.stem}/", file, frames, count * 9 // 10, None, val_fraction)
     return Source(
         clips,

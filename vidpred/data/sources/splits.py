@@ -26,14 +26,14 @@ class Recording:
         files: See there.
         frames: Decodes it from one frame up to another, or to its end: ``frames(first, stop)``. A
             function of a module, or a :func:`functools.partial` of one.
-        length: How many frames it has or states; ``None``: it does not say.
+        length: Counts its frames, where clips are split by time.
         label: See there.
     """
 
     name: str
     files: Sequence[Path]
     frames: Callable[[int, int | None], Iterator[Tensor]] = field(repr=False)
-    length: int | None
+    length: Callable[[], int] = field(repr=False)
     label: int | None = None
 
 
@@ -58,11 +58,10 @@ def divide(
         seed: Any integer.
 
     Raises:
-        ValueError: Another unit, fractions out of range, or that leave no clip to train on; by
-            time, a clip that does not say how long it is.
+        ValueError: Another unit, fractions out of range, or that leave no clip to train on.
 
     Example:
-        >>> takes = [Recording(name, [], iter, 20) for name in "abcd"]
+        >>> takes = [Recording(name, [], iter, lambda: 20) for name in "abcd"]
         >>> [(clip.name, clip.split) for clip in divide(takes, "clip", 0, 0.25, seed=1)]
         [('a', 'train'), ('b', 'train'), ('c', 'train'), ('d', 'test')]
         >>> [clip.name for clip in divide(takes[:1], "time", 0.1, 0.2, seed=1)]
@@ -108,9 +107,7 @@ def protocol_of(
 
 
 def _cut(recording: Recording, val_fraction: float, test_fraction: float) -> Iterator[Clip]:
-    if recording.length is None:
-        raise ValueError(f"{recording.files[0]} does not say how many frames it has: split by clip")
-    numbers = range(recording.length)
+    numbers = range(recording.length())
     parts = split_by_time(numbers, val_fraction, test_fraction)
     for split, part in zip(get_args(Split), parts, strict=True):
         if part:
