@@ -319,12 +319,21 @@ def test_a_full_disk_ends_the_command_in_one_line(tmp_path: Path):
     assert "could not be written: File too large" in line
 
 
-BAD_SOURCES = {
-    "no clips": ({"clips": []}, "the source has no clips"),
+BAD_SOURCES: dict[str, tuple[dict[str, Any], str]] = {
+    "no clips": ({"clips": None}, "the source has no clips"),
     "same names": ({"clips": "twice"}, "told apart by their names, but 2 are 'clip/0'"),
     "sizes": ({"clips": "sizes"}, r"clip/0 has frames .* of \(3, 6, 8\), clip/1 of \(3, 6, 7\)"),
     "changing size": ({"clips": "changing"}, r"0\.npy has frames .* then frame 1 of \(3, 6, 7\)"),
     "empty": ({"clips": "empty"}, r"0\.npy has no frames"),
+    "channels": ({"clips": "two"}, r"0\.npy has 2 channels: expected 1 \(grey\) or 3 \(RGB\)"),
+    "length": (
+        {"length": 10**9},
+        r"1000000000 frames .* of \(3, 6, 8\) are 144,000,000,000",
+    ),
+    "size": (
+        {"size": (10**5, 10**5)},
+        "more than the 4,294,967,295 that HDF5 stores in one piece",
+    ),
 }
 
 
@@ -335,6 +344,10 @@ def changing(path: Path) -> Iterator[Tensor]:
 
 def narrow(path: Path) -> Iterator[Tensor]:
     return (frame[..., :7] for frame in decode(path))
+
+
+def two_channels(path: Path) -> Iterator[Tensor]:
+    return (frame[:2] for frame in decode(path))
 
 
 def nothing() -> Iterator[Tensor]:
@@ -349,11 +362,14 @@ def test_bad_sources(case: str, source: Source, tmp_path: Path):
         "sizes": [first, replace(second, frames=partial(narrow, second.files[0]))],
         "changing": [replace(first, frames=partial(changing, first.files[0]))],
         "empty": [replace(first, frames=nothing)],
+        "two": [replace(first, frames=partial(two_channels, first.files[0]))],
+        None: [],
     }
     changes, message = BAD_SOURCES[case]
-    chosen = clips.get(changes["clips"] or "", [])
+    if "clips" in changes:
+        changes = {"clips": clips[changes["clips"]]}
     with pytest.raises(ValueError, match=message):
-        prepare(replace(source, clips=chosen), tmp_path / "a.h5")
+        prepare(replace(source, **changes), tmp_path / "a.h5")
     assert not (tmp_path / "a.h5").exists()
 
 

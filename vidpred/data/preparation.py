@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -40,6 +41,7 @@ from vidpred.data.sources.base import Clip, Source
 from vidpred.files import sha256
 
 _NAMED = 3  # damaged clips in an error
+_LARGEST = 2**32 - 1  # bytes of a chunk of HDF5
 
 _Shape = tuple[int, ...]
 _Store = Callable[[Clip, Path], _Shape]
@@ -199,10 +201,12 @@ def _pieces(
     """The frames in pieces of ``length``, and how many of a piece are frames: the rest is zero."""
     piece, filled = np.empty(0), 0
     for number, frame in enumerate(_frames(clip)):
+        if number == 0:
+            shape = length, len(frame), *(size or frame.shape[1:])
+            _check_piece(clip, shape)
+            piece = np.zeros(shape, np.uint8)
         if size is not None:
             frame = crop_and_resize(frame[None], size)[0]
-        if number == 0:
-            piece = np.zeros((length, *frame.shape), np.uint8)
         if frame.shape != piece.shape[1:]:
             raise ValueError(
                 f"{_where(clip)} has frames (C, H, W) of {piece.shape[1:]}, then frame {number} of "
@@ -216,6 +220,18 @@ def _pieces(
     if filled:
         piece[filled:] = 0
         yield piece, filled
+
+
+def _check_piece(clip: Clip, shape: _Shape) -> None:
+    """Refuse a piece that cannot be stored, before it takes memory."""
+    if shape[1] not in (1, 3):
+        raise ValueError(f"{_where(clip)} has {shape[1]} channels: expected 1 (grey) or 3 (RGB)")
+    if math.prod(shape) > _LARGEST:
+        raise ValueError(
+            f"{_where(clip)}: {shape[0]} frames (C, H, W) of {shape[1:]} are {math.prod(shape):,} "
+            f"bytes, more than the {_LARGEST:,} that HDF5 stores in one piece: give a smaller "
+            "length or size"
+        )
 
 
 def _frames(clip: Clip) -> Iterator[Tensor]:
