@@ -132,13 +132,31 @@ def test_a_seq_file_that_is_cut_off_says_where(tmp_path, missing, every):
     file = tmp_path / "V000.seq"
     file.write_bytes(layouts.seq(PICTURES, b"")[: -8 - missing])
     frames = []
-    message = f"^{file} is cut off or damaged at frame 4 of 5$"
+    message = f"^{file} is cut off or damaged at frame 4$"
     with pytest.raises(ValueError, match=message):
         frames.extend(seq_frames(file, every))
     assert numbers(frames) == list(range(0, 4, every))
     file.write_bytes(layouts.seq(PICTURES[:4], count=5))
     with pytest.raises(ValueError, match=message):
         list(seq_frames(file, every))
+
+
+@pytest.mark.parametrize("gap", [bytes(8), b""])
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_seq_file_may_state_no_count_but_no_wrong_one(tmp_path, gap, every):
+    file = tmp_path / "V000.seq"
+    file.write_bytes(layouts.seq(PICTURES, gap, count=0))
+    assert numbers(seq_frames(file, every)) == list(range(0, 5, every))
+    file.write_bytes(layouts.seq(PICTURES, gap, count=0)[:-30])
+    with pytest.raises(ValueError, match=f"^{file} is cut off or damaged at frame 4$"):
+        list(seq_frames(file, every))
+    for count in (1, 4):
+        file.write_bytes(layouts.seq(PICTURES, gap, count=count))
+        message = f"^{file} holds more frames than the {count} that its header states$"
+        with pytest.raises(ValueError, match=message):
+            list(seq_frames(file, every))
+    file.write_bytes(layouts.seq(PICTURES, gap) + bytes(100))  # room that was left
+    assert numbers(seq_frames(file, every)) == list(range(0, 5, every))
 
 
 @pytest.mark.parametrize("size", [0, 4, 0xFFFFFFFF])
@@ -148,7 +166,7 @@ def test_a_seq_file_with_a_size_that_cannot_be_says_where(tmp_path, size):
     place = data.index(PICTURES[2]) - 4
     data[place : place + 4] = struct.pack("<I", size)
     file.write_bytes(data)
-    with pytest.raises(ValueError, match=rf"^{file} is cut off or damaged at frame 2 of 5$"):
+    with pytest.raises(ValueError, match=rf"^{file} is cut off or damaged at frame 2$"):
         list(seq_frames(file))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -21,6 +22,7 @@ _HEADER_SIZE = 1024
 _HEADER = struct.Struct("<548x9I")  # width, height, bits, real bits, size, format, frames, ...
 _JPEG_FORMATS = (102, 201)  # grey and colour
 _SIZE = struct.Struct("<I")
+_JPEG = b"\xff\xd8"  # its first bytes
 _TIMESTAMP = 8  # bytes: seconds, milliseconds and two of zero
 
 
@@ -80,7 +82,8 @@ def seq_frames(path: Path, every: int = 1) -> Iterator[Tensor]:
     """Frames of a ``.seq`` file, the form in which StreamPix records JPEG pictures.
 
     A header of 1024 bytes is followed, for each frame, by its size, which counts itself, a JPEG
-    picture, a time stamp and, in some files, eight bytes more.
+    picture, a time stamp and, in some files, eight bytes more. A header that states no frames does
+    not know how many there are: they are read to the end of the file.
 
     Args:
         path: The file.
@@ -90,7 +93,8 @@ def seq_frames(path: Path, every: int = 1) -> Iterator[Tensor]:
         Colours, uint8 ``(3, H, W)``.
 
     Raises:
-        ValueError: The file is of another form, cut off or damaged.
+        ValueError: The file is of another form, cut off or damaged, or goes on after the frames
+            that its header states.
     """
     with path.open("rb") as file:
         header = file.read(_HEADER_SIZE)
@@ -100,8 +104,10 @@ def seq_frames(path: Path, every: int = 1) -> Iterator[Tensor]:
         if form not in _JPEG_FORMATS:
             raise ValueError(f"{path} holds pictures of format {form}: expected JPEG, 102 or 201")
         gap = _TIMESTAMP
-        for index in range(count):
-            end = _frame_end(file, path, index, count)
+        for index in range(count) if count else itertools.count():
+            if not count and not file.peek(1):
+                return
+            end = _frame_end(file, path, index)
             if index % every == 0:
                 name = f"frame {index} of {path}"
                 image = decode_image(file.read(end - file.tell()), name)
@@ -113,9 +119,11 @@ def seq_frames(path: Path, every: int = 1) -> Iterator[Tensor]:
             if index == 0 and file.read(_SIZE.size) == bytes(_SIZE.size):
                 gap += 8  # no frame has size zero
             file.seek(end + gap)
+        if file.read(_SIZE.size + len(_JPEG))[_SIZE.size :] == _JPEG:
+            raise ValueError(f"{path} holds more frames than the {count} that its header states")
 
 
-def _frame_end(file: BinaryIO, path: Path, index: int, count: int) -> int:
+def _frame_end(file: BinaryIO, path: Path, index: int) -> int:
     """Reads the size of a frame, and says where its picture ends."""
     start = file.tell()
     head = file.read(_SIZE.size)
@@ -123,6 +131,6 @@ def _frame_end(file: BinaryIO, path: Path, index: int, count: int) -> int:
     # The last byte of the picture has to be there.
     file.seek(start + max(size, _SIZE.size + 1) - 1)
     if size <= _SIZE.size or not file.read(1):
-        raise ValueError(f"{path} is cut off or damaged at frame {index} of {count}")
+        raise ValueError(f"{path} is cut off or damaged at frame {index}")
     file.seek(start + _SIZE.size)
     return start + size
