@@ -78,6 +78,15 @@ def test_what_is_stored_is_what_was_decoded(source: Source, tmp_path: Path):
     assert file.clips("test")[0][5:2].shape == (0, *SHAPE)
 
 
+def test_a_clip_is_read_in_slices(source: Source, tmp_path: Path):
+    (clip,) = ClipsFile(prepare(source, tmp_path / "a.h5")).clips("test")
+    assert torch.equal(clip[1:9:3], torch.from_numpy(truth(3)[1:9:3]))
+    with pytest.raises(TypeError, match=r"^a clip is read in slices, such as clip\[3:4\]; got 3$"):
+        clip[3]  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"^a clip is read forwards, got a step of -1: flip "):
+        clip[::-1]
+
+
 def test_the_layout_is_as_documented(source: Source, tmp_path: Path):
     content: Any = h5py.File(prepare(source, tmp_path / "a.h5"))
     with content as file:

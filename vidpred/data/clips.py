@@ -62,7 +62,7 @@ _ATTRIBUTES = ("format", "version", "vidpred", "protocol", "settings", "length")
 
 @dataclass(frozen=True)
 class StoredClip:
-    """A clip in a file: a slice of it is read when it is asked for.
+    """A clip in a file: a slice of it, forwards, is read when it is asked for.
 
     Attributes:
         file: The file.
@@ -80,7 +80,11 @@ class StoredClip:
         return self.frames
 
     def __getitem__(self, frames: slice) -> Tensor:
+        if not isinstance(frames, slice):
+            raise TypeError(f"a clip is read in slices, such as clip[3:4]; got {frames!r}")
         first, stop, step = frames.indices(self.frames)
+        if step < 1:
+            raise ValueError(f"a clip is read forwards, got a step of {step}: flip what is read")
         return self.file.read(self.start + first, self.start + max(first, stop))[::step]
 
 
