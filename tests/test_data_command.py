@@ -115,8 +115,9 @@ def test_a_download_becomes_a_file(name: str, tmp_path: Path):
     make(tmp_path / "raw")
     path = tmp_path / "clips.h5"
     given = (name, "--source", tmp_path / "raw", "--out", path, "--workers", 0)
-    status, _, err = vidpred("prepare", *given, "--size", "[24,32]", "--length", 2, *arguments)
+    status, out, err = vidpred("prepare", *given, "--size", "[24,32]", "--length", 2, *arguments)
     assert status == 0, err
+    assert ("note: no clip is there to train on" in out) == (name == "caltech")
     status, out, _ = vidpred("check", path)
     assert (status, out.splitlines()[-1]) == (0, f"{path} is sound")
     file = ClipsFile(path)

@@ -192,6 +192,9 @@ def test_ucf101_names_what_is_missing_or_wrong(tmp_path):
     with refuses(FileNotFoundError, message):
         sources.ucf101(tmp_path)
     train = lists / "trainlist01.txt"
+    train.write_text("\n")
+    with refuses(ValueError, f"{train} is empty: expected an official list of UCF101"):
+        sources.ucf101(tmp_path)
     train.write_text("ApplyEyeMakeup/v_ApplyEyeMakeup_g03_c01.avi 2\n")
     message = rf"{train}, line 1: expected 'Class/v_Class_g01_c01.avi', .* got '.*c01.avi 2'"
     with refuses(ValueError, message):
@@ -232,7 +235,10 @@ def test_human36m_names_what_is_missing_or_damaged(tmp_path):
     message = f"no {tmp_path}/S11/Videos: expected the videos of subject S11"
     with refuses(FileNotFoundError, message):
         sources.human36m(tmp_path, ["S1"], ["S9", "S11"])
-    with refuses(ValueError, "S1 is in train and test: expected other subjects to test on"):
+    message = "S1 is named twice in train and test: expected each subject once"
+    with refuses(ValueError, message):
+        sources.human36m(tmp_path, ["S1", "S1"], ["S9"])
+    with refuses(ValueError, message):
         sources.human36m(tmp_path, ["S1", "S9"], ["S1"])
     source = sources.human36m(tmp_path, ["S1"], ["S9"])
     layouts.cut(source.clips[0].files[0], 0.3)
@@ -274,9 +280,10 @@ def test_something_something_names_what_is_missing_or_wrong(tmp_path):
     message = f"{listed}: video 74225 is of a class not in {labels}/labels.json"
     with refuses(ValueError, message):
         sources.something_something(tmp_path)
-    listed.write_text('{"id": "74225"}')
-    with pytest.raises(ValueError, match=f"^{listed} is no list of videos: expected "):
-        sources.something_something(tmp_path)
+    for content in ('{"id": "74225"}', "[]"):
+        listed.write_text(content)
+        with pytest.raises(ValueError, match=f"^{listed} is no list of videos: expected "):
+            sources.something_something(tmp_path)
     listed.write_text('[{"id": ')
     with pytest.raises(ValueError, match=f"^{listed} is no JSON, or is cut off: "):
         sources.something_something(tmp_path)

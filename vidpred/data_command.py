@@ -88,6 +88,8 @@ def _prepare(args: Sequence[str]) -> None:
     out = prepare(source, config.out, record, config.workers, config.zstd)
     print(_table(ClipsFile(out)))
     print(f"{out}: {out.stat().st_size / 1e6:,.1f} MB")
+    if not any(clip.split == "train" for clip in source.clips):
+        print("note: no clip is there to train on")
 
 
 def _check(args: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """Human3.6M."""
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -35,15 +36,16 @@ def human36m(
 
     Raises:
         FileNotFoundError: A subject is missing, or has no video.
-        ValueError: A subject both trains and tests, or a number is out of range.
+        ValueError: A subject is named twice, in train, in test or in both, or a number is out of
+            range.
 
     Reference:
         Ionescu et al., PAMI 2014, whose subjects with poses are split as is usual. Protocol: Chang
         et al., STIP, arXiv:2206.04381. Differs: it trains and tests on all seven subjects.
     """
     check_fps(fps)
-    if both := sorted({*train} & {*test}):
-        raise ValueError(f"{both[0]} is in train and test: expected other subjects to test on")
+    if again := [name for name, times in Counter([*train, *test]).items() if times > 1]:
+        raise ValueError(f"{again[0]} is named twice in train and test: expected each subject once")
     videos = {subject: _videos(source, subject) for subject in (*train, *test)}
     performed = list(dict.fromkeys(_performance(x) for subject in train for x in videos[subject]))
     validate = portion(performed, val_fraction)

@@ -117,10 +117,12 @@ def _entries(path: Path) -> Iterator[tuple[str, str]]:
             (str(entry["id"]), entry["template"].replace("[", "").replace("]", ""))
             for entry in entries
         ]
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError):
+        pairs = []
+    if not pairs:
         raise ValueError(
             f'{path} is no list of videos: expected [{{"id": "1", "template": "..."}}, ...]'
-        ) from error
+        )
     yield from pairs
 
 

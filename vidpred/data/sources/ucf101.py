@@ -87,6 +87,8 @@ def _original(name: str) -> tuple[str, str]:
 def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
     """Places in a list, for errors, and the words there."""
     text = expect(path, "an official list of UCF101").read_text(encoding="utf-8")
+    if not text.strip():
+        raise ValueError(f"{path} is empty: expected an official list of UCF101")
     for number, line in enumerate(text.splitlines(), 1):
         if words := line.split():
             yield f"{path}, line {number}", words
