@@ -151,6 +151,18 @@ ERRORS = {
         ["prepare", "frame_folders", "--source", "{}/raw", "--out", "{}/raw"],
         "{}/raw is there already: remove it, or give another file",
     ),
+    "a folder": (
+        ["prepare", "frame_folders", "--source", "{}/raw/c0", "--out", "."],
+        ". is there al",
+    ),
+    "workers": (
+        ["prepare", "videos", "--source", "{}/none", "--out", "{}/a.h5", "--workers", "-1"],
+        "workers must be 0 or more processes, got -1",
+    ),
+    "in a file": (
+        ["prepare", "videos", "--source", "{}/none", "--out", "{}/raw/c0/0.png/a.h5"],
+        "{}/raw/c0/0.png is a file: give the path of a folder",
+    ),
     "missing": (["check", "{}/none.h5"], "no file {}/none.h5: vidpred data prepare writes it"),
     "picture": (["info", "{}/raw/c0/0.png"], "0.png is no sound file of vidpred data prepare"),
 }

@@ -288,6 +288,9 @@ BAD = {
     "shape": (lambda x: saved(x, (4, 4)), r"s\.npy holds an array of \(4, 4\), expected"),
     "ambiguous": (lambda x: saved(x, (4, 4, 3, 4, 3)), "after T: give layout"),
     "layout": (lambda x: saved(x, (4, 4, 4, 4), layout="NTHWC"), "which is not NTHWC"),
+    "nothing": (lambda x: saved(x, (4, 4, 0, 4)), r"s\.npy holds an array of \(4, 4, 0, 4\): exp"),
+    "size first": (lambda x: videos(x / "none", size=(0, 64)), "size is at least 1 pixel high"),
+    "length first": (lambda x: frame_folders(x / "none", length=0), "length must be at least 1"),
     "key": (zipped, r"z\.npz .*: it holds a, b: give key, one of them"),
     "count": (lambda x: moving_mnist(val_clips=-1), "val_clips must be at least 0, got -1"),
     "length": (

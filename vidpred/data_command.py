@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
@@ -13,6 +14,7 @@ from jsonargparse import ArgumentParser, Namespace
 from vidpred.data import ClipsFile, check, prepare, sources
 from vidpred.data.crop import crop_and_resize
 from vidpred.data.hdf5 import texts
+from vidpred.data.preparation import check_output
 from vidpred.data.sources import Split
 from vidpred.strips import Strip, spread, strips
 from vidpred.visual import figure_path, save_figure
@@ -83,6 +85,7 @@ def _prepare(args: Sequence[str]) -> None:
     parser.add_argument("--zstd", action="store_true", help="compress; needs hdf5plugin")
     config = _parse(parser, rest)
     arguments = {setting: config[setting] for setting in settings}
+    check_output(Path(config.out), config.workers)
     source = function(**arguments)
     record = {"data": name, **{key: _shown(value) for key, value in arguments.items()}}
     out = prepare(source, config.out, record, config.workers, config.zstd)

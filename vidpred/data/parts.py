@@ -21,6 +21,16 @@ from vidpred.files import replacing
 _NAME = 32  # letters in the name of a part
 
 
+def check_free(out: Path) -> None:
+    """Refuse to take the place of what is there.
+
+    Raises:
+        FileExistsError: There is something at ``out``.
+    """
+    if out.exists():
+        raise FileExistsError(f"{out} is there already: remove it, or give another file")
+
+
 @contextmanager
 def alone(parts: Path, out: Path) -> Iterator[None]:
     """Have the folder of the parts to oneself. Without a clip in it, it goes.
@@ -42,8 +52,7 @@ def alone(parts: Path, out: Path) -> Iterator[None]:
             f"another process prepares {out}: wait for it, or give another file"
         ) from error
     try:
-        if out.exists():  # asked here, for another process may just have made it
-            raise FileExistsError(f"{out} is there already: remove it, or give another file")
+        check_free(out)  # once more, for another process may just have made it
         yield
     finally:
         if not done(parts):

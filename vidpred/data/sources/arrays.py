@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vidpred.data.digits import digits_file, load_digits
 from vidpred.data.moving_mnist import STREAMS, FixedMovingMNIST, MovingMNIST
-from vidpred.data.sources.base import Clip, Source, Split
+from vidpred.data.sources.base import Clip, Source, Split, check_sample
 from vidpred.data.sources.layout import one_of
 from vidpred.data.sources.splits import Recording, divide, protocol_of
 
@@ -55,10 +55,13 @@ def array(
         FileNotFoundError: There is no such file.
         ValueError: It is damaged or no array of clips, or an argument is out of range.
     """
+    check_sample(1 if length is None else length, size)
     one_of("layout", layout, (*get_args(_Layout), None))
     if not source.is_file():
         raise FileNotFoundError(f"no file {source}: expected a .npy or .npz file")
     found = _load(source, key)
+    if 0 in found.shape:
+        raise ValueError(f"{source} holds an array of {found.shape}: expected at least one of each")
     if layout is None:
         layout = _guess(source, found.shape)
     if len(layout) != found.ndim:

@@ -58,6 +58,19 @@ class Source:
     protocol: str = ""
 
     def __post_init__(self) -> None:
-        if self.length < 1:
-            raise ValueError(f"length must be at least 1 frame, got {self.length}")
-        check_size(self.size)
+        check_sample(self.length, self.size)
+
+
+def check_sample(length: int, size: tuple[int, int] | None) -> None:
+    """Refuse what no sample can be, before clips are looked for.
+
+    Args:
+        length: As of a :class:`Source`, as is the other.
+        size: See there.
+
+    Raises:
+        ValueError: As said there.
+    """
+    if length < 1:
+        raise ValueError(f"length must be at least 1 frame, got {length}")
+    check_size(size)

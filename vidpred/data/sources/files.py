@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from vidpred.data.sources.base import Source
+from vidpred.data.sources.base import Source, check_sample
 from vidpred.data.sources.images import PICTURES, image_frames
 from vidpred.data.sources.layout import by_number, one_of, video_frames
 from vidpred.data.sources.splits import Recording, divide, protocol_of
@@ -50,6 +50,7 @@ def videos(
         FileNotFoundError: There is no such folder.
         ValueError: It holds no video, one is damaged, or an argument is out of range.
     """
+    check_sample(length, size)
     check_fps(fps)
     one_of("channels", channels, (1, 3))
     one_of("classes", classes, ("folder", "file", None))
@@ -99,6 +100,7 @@ def frame_folders(
         FileNotFoundError: There is no such folder.
         ValueError: It holds no pictures, or an argument is out of range.
     """
+    check_sample(length, size)
     if every < 1:
         raise ValueError(f"every must be at least 1 frame, got {every}")
     one_of("channels", channels, (1, 3))

@@ -10,7 +10,6 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from vidpred.data.crop import check_size
 from vidpred.data.sources.base import Clip, Split
 from vidpred.data.sources.layout import one_of
 from vidpred.data.windows import check_fractions, split_by_time
@@ -95,12 +94,7 @@ def divide(
 def protocol_of(
     size: tuple[int, int] | None, by: str, val_fraction: float, test_fraction: float, seed: int
 ) -> str:
-    """What becomes of clips that have no protocol of their own, in words.
-
-    Raises:
-        ValueError: ``size`` is out of range.
-    """
-    check_size(size)
+    """What becomes of clips that have no protocol of their own, in words."""
     cut = f"Centre crop, scaled to {size[0]}x{size[1]}" if size else "Frames as they are"
     seeded = f", seed {seed}" if by == "clip" else ""
     return f"{cut}; split by {by}: {val_fraction:g} val, {test_fraction:g} test{seeded}"
