@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser, Namespace
 from vidpred.data import ClipsFile, check, prepare, sources
 from vidpred.data.crop import crop_and_resize
 from vidpred.data.hdf5 import texts
-from vidpred.data.preparation import check_output
+from vidpred.data.parts import check_output
 from vidpred.data.sources import Split
 from vidpred.strips import Strip, spread, strips
 from vidpred.visual import figure_path, save_figure

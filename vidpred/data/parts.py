@@ -16,9 +16,27 @@ from filelock import FileLock, Timeout
 
 from vidpred.data.clips import VERSION
 from vidpred.data.sources.base import Clip, Source
-from vidpred.files import replacing
+from vidpred.files import output_folder, replacing
 
 _NAME = 32  # letters in the name of a part
+
+
+def check_output(out: Path, workers: int) -> None:
+    """Refuse what cannot be prepared whatever the source, before that is looked at.
+
+    Args:
+        out: As for :func:`vidpred.data.prepare`, as is the other.
+        workers: See there.
+
+    Raises:
+        FileExistsError: There is something at ``out``.
+        NotADirectoryError: There is a file on the way to it.
+        ValueError: ``workers`` is below 0.
+    """
+    if workers < 0:
+        raise ValueError(f"workers must be 0 or more processes, got {workers}")
+    check_free(out)
+    output_folder(out.parent)
 
 
 def check_free(out: Path) -> None:

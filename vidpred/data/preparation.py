@@ -36,9 +36,9 @@ from vidpred.data.hdf5 import (
     writing,
     zstd,
 )
-from vidpred.data.parts import alone, begin, check_free, done, keeping, part_of
+from vidpred.data.parts import alone, begin, check_output, done, keeping, part_of
 from vidpred.data.sources.base import Clip, Source
-from vidpred.files import output_folder, sha256
+from vidpred.files import sha256
 
 _NAMED = 3  # damaged clips in an error
 _LARGEST = 2**32 - 1  # bytes of a chunk of HDF5
@@ -102,24 +102,6 @@ def prepare(
         for part in done(parts):
             part.unlink()
     return out
-
-
-def check_output(out: Path, workers: int) -> None:
-    """Refuse what cannot be prepared whatever the source, before that is looked at.
-
-    Args:
-        out: As for :func:`prepare`, as is the other.
-        workers: See there.
-
-    Raises:
-        FileExistsError: There is something at ``out``.
-        NotADirectoryError: There is a file on the way to it.
-        ValueError: ``workers`` is below 0.
-    """
-    if workers < 0:
-        raise ValueError(f"workers must be 0 or more processes, got {workers}")
-    check_free(out)
-    output_folder(out.parent)
 
 
 def _decode(source: Source, parts: Path, workers: int, compress: bool) -> None:
