@@ -631,10 +631,6 @@ def test_command_measures_lpips_and_fvd(
     with (out / "standard.csv").open(newline="", encoding="utf-8") as file:
         column = [row["FVD"] for row in csv.DictReader(file)]
     assert column == [""] * 10 + [str(scores["standard"]["FVD"]["mean"])]
-    assert cli.main(["evaluate", *args, "--data.test_size", "1"]) == 2
-    errors = capsys.readouterr().err
-    assert errors.endswith("expected at least 2 sequences, got 1\n")
-    assert "batches" not in errors  # nothing was scored
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from vidpred import processes
 from vidpred.cost import Cost, Forecaster, forecast, measure, placed
 from vidpred.data import VideoData
-from vidpred.metrics import FVD, Column, psnr
+from vidpred.metrics import Column, psnr
 
 Protocols: TypeAlias = Mapping[str, Mapping[str, Column]]
 
@@ -115,7 +115,7 @@ def evaluate(
 
     Raises:
         ValueError: Clips are too short, a model does not take such frames, a metric does not take
-            such a horizon or so few clips, there is no model or two have one name.
+            such a horizon, there is no model or two have one name.
         FloatingPointError: No model predicts finite values.
 
     Example:
@@ -140,8 +140,6 @@ def evaluate(
     # In one order, in which processes exchange their sums.
     columns = (column.metric for table in protocols.values() for column in table.values())
     metrics = {make: make(horizon) for make in dict.fromkeys(columns)}
-    if any(isinstance(metric, FVD) for metric in metrics.values()):
-        FVD.check(len(batches.dataset))  # pyright: ignore[reportArgumentType]
     known = _clip(data, batches.dataset[0], context + horizon, device)[:, :context]
     # By one process, undisturbed by the others.
     costs = processes.first(lambda: {name: measure(name, x, known, horizon) for name, x in named})

@@ -131,21 +131,16 @@ class FVD(Metric):
         self.products = self.products + features.mT @ features
         self.count = self.count + len(prediction)
 
-    @staticmethod
-    def check(count: int) -> None:
-        """Raise a ``ValueError`` if so many sequences are too few."""
-        if count < 2:
-            raise ValueError(
-                f"FVD compares distributions: expected at least 2 sequences, got {count}"
-            )
-
     def compute(self) -> Tensor:
         """Return the distance, a scalar in float64.
 
         Raises:
             ValueError: If fewer than two sequences were added.
         """
-        self.check(int(self.count))
+        if self.count < 2:
+            raise ValueError(
+                f"FVD compares distributions: expected at least 2 sequences, got {int(self.count)}"
+            )
         mean = self.total / self.count
         scatter = self.products - self.count * mean[:, :, None] * mean[:, None, :]
         covariance = scatter / (self.count - 1)
