@@ -17,8 +17,8 @@ from lightning.pytorch.cli import (
 )
 from lightning.pytorch.utilities import rank_zero_only
 
-from vidpred import processes, weights
-from vidpred.files import replacing
+from vidpred import processes
+from vidpred.files import read_checkpoint, replacing
 from vidpred.tasks.callbacks import PredictionWriter, run_folder
 
 
@@ -126,6 +126,6 @@ def _check_checkpoint(path: Path) -> None:
     """Refuse a missing or damaged file, and one that a run did not write."""
     if path.is_dir() and (path / "meta.pt").is_file():  # a sharded checkpoint
         return
-    content = weights.read(path)
+    content = read_checkpoint(path)
     if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
         raise ValueError(f"{path} is no checkpoint of a run; expected a file of its checkpoints/")

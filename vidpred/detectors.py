@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vidpred.files import read_checkpoint
 from vidpred.models.pretrained import check
-from vidpred.weights import read
 
 
 class Detections(NamedTuple):
@@ -50,7 +50,7 @@ class FasterRCNN:
     """
 
     def __init__(self, weights: str | Path, model: str = "fasterrcnn_resnet50_fpn") -> None:
-        state = read(weights)
+        state = read_checkpoint(weights)
 
         from torchvision import models
 

@@ -10,6 +10,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from vidpred import weights
+from vidpred.files import read_checkpoint
 from vidpred.models import pretrained, zoo
 
 
@@ -31,7 +32,7 @@ def main(args: Sequence[str]) -> None:
     out = Path(config.out)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise FileExistsError(f"{out} is there already: give --out a folder that is new or empty")
-    content = weights.read(config.checkpoint)
+    content = read_checkpoint(config.checkpoint)
     model = chosen.model
     if recorded := _recorded(content):
         if model not in (None, recorded[0]):

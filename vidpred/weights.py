@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vidpred.files import read_checkpoint as read
-from vidpred.files import replacing
+from vidpred.files import read_checkpoint, replacing
 from vidpred.models import ActionClassifier, Discriminator, Predictor
 from vidpred.models.pretrained import build, check, fill
 from vidpred.reference import translate
@@ -40,7 +39,7 @@ def load(module: nn.Module, path: str | Path) -> None:
         FileNotFoundError: No such file.
         ValueError: Not a weights file, or the weights of another model.
     """
-    module.load_state_dict(fitting(module, read(path)))
+    module.load_state_dict(fitting(module, read_checkpoint(path)))
 
 
 def load_predictor(path: str | Path) -> Predictor:
@@ -60,7 +59,7 @@ def load_predictor(path: str | Path) -> Predictor:
     path = Path(path)
     if path.is_dir():
         return Predictor.from_pretrained(path)
-    content = read(path)
+    content = read_checkpoint(path)
     recipe = recorded_recipe(content)
     if recipe is None:
         raise ValueError(f"{path} {_without_recipe(content)}")
@@ -76,7 +75,7 @@ def recorded_recipe(content: Any) -> Any:
     """Find in a checkpoint how its predictor was made.
 
     Args:
-        content: What :func:`read` returned.
+        content: What :func:`vidpred.files.read_checkpoint` returned.
 
     Returns:
         The ``recipe`` of the predictor; ``None`` if the checkpoint has none: it is not of a run, or
@@ -107,7 +106,7 @@ def fitting(module: nn.Module, content: Any) -> dict[str, Tensor]:
 
     Args:
         module: Built with the settings that the weights were trained with.
-        content: What :func:`read` returned.
+        content: What :func:`vidpred.files.read_checkpoint` returned.
 
     Returns:
         A state dict for ``module``.
