@@ -3,12 +3,10 @@
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from torch import Tensor
 from torch.utils.data import Dataset
-
-_Clip = TypeVar("_Clip", Tensor, range)
 
 
 class Frames(Protocol):
@@ -69,39 +67,3 @@ class VideoWindows(Dataset[Any]):
         first = (index - (self._stops[clip - 1] if clip else 0)) * self.stride
         frames = self.clips[clip][first : first + self.length]
         return frames if self.labels is None else (frames, self.labels[clip])
-
-
-def split_by_time(
-    clip: _Clip, val_fraction: float, test_fraction: float
-) -> tuple[_Clip, _Clip, _Clip]:
-    """Cut a clip into a first part to train on, a middle one to validate and a last one to test.
-
-    Args:
-        clip: `(T, ...)`, or anything else with a length that a slice can be taken of.
-        val_fraction: Share of the frames in the middle part, rounded to whole frames.
-        test_fraction: Share of the frames in the last part.
-
-    Returns:
-        Views of the three parts, which have no frame in common.
-
-    Example:
-        >>> import torch
-        >>> [part.tolist() for part in split_by_time(torch.arange(10), 0.1, 0.2)]
-        [[0, 1, 2, 3, 4, 5, 6], [7], [8, 9]]
-    """
-    val, test = (round(len(clip) * fraction) for fraction in (val_fraction, test_fraction))
-    train = max(0, len(clip) - val - test)
-    return clip[:train], clip[train : train + val], clip[train + val :]
-
-
-def check_fractions(val_fraction: float, test_fraction: float) -> None:
-    """Refuse shares that are out of range, or leave nothing to train on.
-
-    Raises:
-        ValueError: As said.
-    """
-    if min(val_fraction, test_fraction) < 0 or val_fraction + test_fraction >= 1:
-        raise ValueError(
-            "val_fraction and test_fraction are shares of the frames that leave some to train "
-            f"on, got {val_fraction} and {test_fraction}"
-        )

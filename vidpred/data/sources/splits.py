@@ -12,7 +12,6 @@ from torch import Tensor
 
 from vidpred.data.sources.base import Clip, Split
 from vidpred.data.sources.layout import one_of
-from vidpred.data.windows import check_fractions, split_by_time
 from vidpred.random import permutation
 
 
@@ -67,7 +66,11 @@ def divide(
         ['a/train', 'a/val', 'a/test']
     """
     one_of("split_by", by, ("clip", "time"))
-    check_fractions(val_fraction, test_fraction)
+    if min(val_fraction, test_fraction) < 0 or val_fraction + test_fraction >= 1:
+        raise ValueError(
+            "val_fraction and test_fraction are shares of the frames that leave some to train "
+            f"on, got {val_fraction} and {test_fraction}"
+        )
     if by == "time":
         return [part for x in recordings for part in _cut(x, val_fraction, test_fraction)]
     total = len(recordings)
@@ -89,6 +92,28 @@ def divide(
         Clip(x.name, split, x.files, partial(x.frames, 0, None), x.label)
         for x, split in zip(recordings, splits, strict=True)
     ]
+
+
+def split_by_time(
+    frames: range, val_fraction: float, test_fraction: float
+) -> tuple[range, range, range]:
+    """Cut frames into a first part to train on, a middle one to validate and a last one to test.
+
+    Args:
+        frames: Their numbers.
+        val_fraction: Share of the frames in the middle part, rounded to whole frames.
+        test_fraction: Share of the frames in the last part.
+
+    Returns:
+        The three parts, which have no frame in common.
+
+    Example:
+        >>> split_by_time(range(10), 0.1, 0.2)
+        (range(0, 7), range(7, 8), range(8, 10))
+    """
+    val, test = (round(len(frames) * fraction) for fraction in (val_fraction, test_fraction))
+    train = max(0, len(frames) - val - test)
+    return frames[:train], frames[train : train + val], frames[train + val :]
 
 
 def protocol_of(
