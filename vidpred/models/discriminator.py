@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from itertools import pairwise
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -84,23 +83,18 @@ class Discriminator(nn.Module):
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits, large where a frame looks real, and the last feature maps."""
         check_frames(frames, self.in_channels)
-        # For the first layer's gradient folded frames are needed, as large as the frames, which are
-        # kept in any case and quickly folded again: one time step after the other.
-        x = torch.cat([recomputed(self._first_conv, frame) for frame in frames.unbind(dim=1)])
-        x = self.layers[1:](self._first_layer[1:](x))
+        # The first layer's folded frames and maps are the widest. The frames, which are kept in any
+        # case, quickly give both again: one time step after the other.
+        x = torch.cat([recomputed(self._first_layer, frame) for frame in frames.unbind(dim=1)])
+        x = self.layers[1:](x)
         logits = self.linear(F.adaptive_avg_pool2d(x, self.grid).flatten(1))
         # Under autocast the layers return bfloat16; losses are taken in the frames' dtype.
         by_step = (y.to(frames.dtype).unflatten(0, (frames.shape[1], -1)) for y in (logits, x))
         logits, features = (y.transpose(0, 1) for y in by_step)
         return logits.squeeze(2), features
 
-    def _first_conv(self, frames: Tensor) -> Tensor:
-        folded = fold([frames], self.patch, self.patch, convolution_dtype(frames))
-        return self._first_layer[0](folded)
-
-    @property
-    def _first_layer(self) -> nn.Sequential:
-        return cast(nn.Sequential, self.layers[0])
+    def _first_layer(self, frames: Tensor) -> Tensor:
+        return self.layers[0](fold([frames], self.patch, self.patch, convolution_dtype(frames)))
 
 
 def _layer(in_channels: int, out_channels: int, slope: float) -> nn.Sequential:
