@@ -178,6 +178,7 @@ def train(models: Models, precision: str, device: str) -> Step:
         optimizer, discriminator_optimizer = optimizers
         with autocast(precision, device):
             predicted = models.roll_out()
+            error = F.mse_loss(predicted.float(), truth)
             fake, real = (discriminate(frames)[0] for frames in (predicted.detach(), truth))
         (cross_entropy(fake, 0) + cross_entropy(real, 1)).backward()
         discriminator_optimizer.step()
@@ -187,7 +188,6 @@ def train(models: Models, precision: str, device: str) -> Step:
         discriminate.requires_grad_(models.cross_entropy is not with_logits)
         with autocast(precision, device):
             (fake, features), (_, wanted) = (discriminate(frames) for frames in (predicted, truth))
-            error = F.mse_loss(predicted.float(), truth)
             lp = F.mse_loss(features.float(), wanted.float())
         (error + 0.01 * lp + 0.001 * cross_entropy(fake, 1)).backward()
         optimizer.step()
