@@ -93,6 +93,7 @@ def test_the_command_draws_every_layer(
         ("--horizon", "0"): "horizon must be at least 1 frame, got 0",
         ("--ckpt", "nothing.ckpt"): "no checkpoint at nothing.ckpt",
         ("--input", "nothing.mp4"): "nothing.mp4",
+        ("--device", "abacus"): "there is no device abacus here",
         ("--output", "/proc/out", "--ckpt", "nothing.ckpt"): "cannot write to /proc/out: ",
     }.items():
         assert main([*asked, *wrong]) == 2

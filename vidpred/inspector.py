@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from vidpred.cells import record
 from vidpred.files import output_folder, replacing
 from vidpred.models import Predictor
-from vidpred.streaming import load
+from vidpred.streaming import find_device, load
 from vidpred.strips import Strip, spread, strips
 from vidpred.visual import save_figure
 
@@ -37,6 +37,7 @@ def inspect(
     context: int = 10,
     horizon: int = 10,
     layer: str | None = None,
+    device: str | None = None,
 ) -> None:
     """Draw what happens within a model while it predicts a video.
 
@@ -48,6 +49,7 @@ def inspect(
         context: How many frames the model sees, from the first of the video.
         horizon: How many frames it predicts after them.
         layer: The only one to draw, such as core.cells.0; by default all, and an overview.
+        device: Such as cpu or cuda; by default cuda where there is such a device.
 
     Raises:
         FileNotFoundError: No such checkpoint or video.
@@ -56,13 +58,14 @@ def inspect(
     """
     if context < 1:
         raise ValueError(f"context must be at least 1 frame, got {context}")
+    place = find_device(device)
     output_folder(output)
-    predictor, video = load(ckpt, input)
+    predictor, video = load(ckpt, input, place)
     images = [image for image, _ in islice(video, context)]
     if len(images) < context:
         raise ValueError(f"{input} has {len(images)} frames, fewer than the context of {context}")
     dtype = next(predictor.parameters()).dtype
-    seen = observe(predictor, torch.stack(images).to(dtype) / 255, horizon)
+    seen = observe(predictor, torch.stack(images).to(place, dtype) / 255, horizon)
     layers = dict.fromkeys(series.layer for series in seen.series)
     if layer is not None:
         if layer not in layers:
