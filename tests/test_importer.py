@@ -63,6 +63,8 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     state = zoo.stau(hidden_channels=4, layers=2).state_dict()
     torch.save(state, folder / "good.pt")
     (folder / "cut.pt").write_bytes((folder / "good.pt").read_bytes()[:-1000])
+    diverged = {name: weight / 0 if "conv_s" in name else weight for name, weight in state.items()}
+    torch.save(diverged, folder / "diverged.pt")
     torch.save({"state_dict": state, "hyper_parameters": Path("code")}, folder / "code.pt")
     (folder / "old.pt").write_bytes(pickle.dumps(Trap(), protocol=2))
     torch.save({"state_dict": state, "recipe": {"class_path": "os.system"}}, folder / "recipe.pt")
@@ -156,6 +158,10 @@ BAD = {
     "unit": (("good.pt", "--model", "stacked"), r"required: model\.cell"),
     "two files": (("good.pt", "more.pt", "--model", "stau"), "unrecognized .*more.pt"),
     "cut": (("cut.pt", "--model", "stau"), "cut.pt is damaged or no checkpoint"),
+    "diverged": (
+        ("diverged.pt", "--model", "stau", *SMALL),
+        r"diverged.pt holds values that are not finite, in .*conv_s.*: its training diverged",
+    ),
     "code": (("code.pt", "--model", "stau"), "code.pt holds more than tensors .* could run code"),
     "old pickle": (
         ("old.pt", "--model", "stau"),

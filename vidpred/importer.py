@@ -23,7 +23,8 @@ def main(args: Sequence[str]) -> None:
     Raises:
         FileNotFoundError: No such checkpoint.
         FileExistsError: There is something in the output folder.
-        ValueError: The checkpoint is damaged, or its weights are not those of the model.
+        ValueError: The checkpoint is damaged, or its weights are not those of the model, or not
+            finite.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--model", choices=zoo.__all__)
@@ -45,7 +46,13 @@ def main(args: Sequence[str]) -> None:
             f"{', '.join(zoo.__all__)}"
         )
     predictor = getattr(zoo, model)(**config.model)
-    pretrained.fill(predictor, weights.fitting(predictor, content))
+    state = weights.fitting(predictor, content)
+    if diverged := [name for name, weight in state.items() if not weight.isfinite().all()]:
+        raise ValueError(
+            f"{config.checkpoint} holds values that are not finite, in {diverged[0]}: its training "
+            "diverged, give an earlier checkpoint"
+        )
+    pretrained.fill(predictor, state)
     predictor.save_pretrained(out)
     print(f"model folder: {out}")
 
