@@ -121,9 +121,13 @@ def test_a_run_keeps_its_results(run):
     assert len(list((run / "checkpoints").glob("epoch=*.ckpt"))) == 1
 
 
-def test_command_line_overrules_file_overrules_default():
+@pytest.mark.parametrize("order", ["file first", "file last", "file last, in one word"])
+def test_command_line_overrules_file_overrules_default(order):
     file = ["--config", CONF / "forecast.yaml"]
-    merged = settings(*file, "--trainer.max_steps", "7", "--data.canvas", "48")
+    given = ["--trainer.max_steps", "7", "--data.canvas", "48"]
+    if order == "file last, in one word":
+        file = [f"--config={file[1]}"]
+    merged = settings(*file, *given) if order == "file first" else settings(*given, *file)
     data, model = merged["data"]["init_args"], merged["model"]["init_args"]
     assert merged["trainer"]["max_steps"] == 7  # file: 4
     assert data["canvas"] == 48  # file: 32
@@ -132,6 +136,12 @@ def test_command_line_overrules_file_overrules_default():
     assert model["optimizer"]["class_path"] == "torch.optim.Adam"
     assert model["optimizer"]["init_args"]["lr"] == 1e-3
     assert merged["trainer"]["use_distributed_sampler"] is False
+
+
+def test_the_later_file_overrules_the_earlier(tmp_path):
+    (tmp_path / "more.yaml").write_text("trainer: {max_steps: 9}")
+    files = ["--config", CONF / "forecast.yaml", "--config", tmp_path / "more.yaml"]
+    assert settings("--data.canvas", "48", *files)["trainer"]["max_steps"] == 9
 
 
 def test_everything_can_be_chosen_on_the_command_line():

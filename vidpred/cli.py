@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from itertools import islice
 
 HELP = """\
 usage: vidpred COMMAND [arguments]
@@ -151,7 +152,7 @@ def main(args: Sequence[str] | None = None) -> int:
         >>> main(["fly"])  # and one line on stderr that names the commands
         2
     """
-    arguments = list(sys.argv[1:] if args is None else args)
+    arguments = _files_first(sys.argv[1:] if args is None else args)
     if os.getcwd() not in sys.path:  # settings may name classes of the user's own, as with -m
         sys.path.append(os.getcwd())
     command = arguments[0] if arguments else "--help"
@@ -173,7 +174,7 @@ def main(args: Sequence[str] | None = None) -> int:
         elif command in _RUNS:
             from vidpred.commands import VidpredCLI
 
-            VidpredCLI(args=None if args is None else arguments)
+            VidpredCLI(arguments)
         else:
             expected = ", ".join([*_RUNS, *_TOOLS])
             raise ValueError(f"no command {command!r}; expected one of {expected}")
@@ -185,6 +186,22 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"vidpred: error: {one_line(str(error))}", file=sys.stderr)
         return 1 if isinstance(error, FloatingPointError | ConnectionError) else 2
     return 0
+
+
+def _files_first(arguments: Sequence[str]) -> list[str]:
+    """Put the configuration files after the command, before the settings that overrule them.
+
+    The parser takes one after the other: a file would overrule the settings before it.
+    """
+    command, rest = list(arguments[:1]), iter(arguments[1:])
+    files: list[str] = []
+    settings: list[str] = []
+    for argument in rest:
+        if argument in ("-c", "--config"):
+            files += [argument, *islice(rest, 1)]
+        else:
+            (files if argument.startswith("--config=") else settings).append(argument)
+    return command + files + settings
 
 
 def _asks_for_help(arguments: Sequence[str]) -> bool:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import (
-    ArgsType,
     LightningArgumentParser,
     LightningCLI,
     SaveConfigCallback,
@@ -51,10 +50,10 @@ class VidpredCLI(LightningCLI):
     """The commands. Reads its arguments and runs one of them when it is made.
 
     Args:
-        args: The arguments after the program's name; by default those of this process.
+        args: The arguments after the program's name.
     """
 
-    def __init__(self, args: ArgsType = None) -> None:
+    def __init__(self, args: Sequence[str]) -> None:
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -68,7 +67,7 @@ class VidpredCLI(LightningCLI):
             # Task and data carry their own arguments; checkpoints hold tensors and numbers alone.
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            args=args,
+            args=list(args),
         )
 
     @staticmethod
@@ -81,8 +80,8 @@ class VidpredCLI(LightningCLI):
             "predict": {*fixed, "return_predictions"},
         }
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        super().parse_arguments(parser, args)
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        self.config = parser.parse_args(args)  # Lightning's way warns of any but this process's
         config = self.config[self.config.subcommand]
         checkpoint = config.ckpt_path
         settings = config.get("model.init_args", {})
