@@ -80,6 +80,8 @@ class STGRUCell(Cell[Tensor, STGRUState]):
         s, (t,) = flow, state
         t_u, t_r, t_t, t_s = self.conv_t(t).chunk(4, dim=1)
         s_u, s_r, s_t, s_s = self.conv_s(s).chunk(4, dim=1)
+        # The backward pass sees these two of the eight again. Slices would keep all of them.
+        t_s, s_t = t_s.clone(), s_t.clone()
         update = t_u + s_u + self.update_bias
         trend = gate(t_r + s_r, "trend gate")
         t_new = blend(torch.tanh(t_t + trend * s_t), t, update, t.dtype, "update gate")
