@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -299,6 +300,21 @@ def test_loading_leaves_the_global_generator_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+class Draws(Numbers):
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.rand(())
+
+
+def test_workers_draw_anew_in_every_epoch():
+    def epochs() -> list[Tensor]:
+        loader = ResumableLoader(Draws(), 8, num_workers=1)
+        return [torch.cat([*loader]) for _ in range(2)]
+
+    first, second = epochs()
+    assert not torch.isin(first, second).any()
+    assert torch.equal(torch.stack(epochs()), torch.stack([first, second]))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_evaluation_visits_every_sample_once_in_order(workers: int):
     loader = EvaluationLoader(Numbers(), 5, workers)
@@ -307,6 +323,9 @@ def test_evaluation_visits_every_sample_once_in_order(workers: int):
     assert list(chain.from_iterable(batches)) == list(range(SIZE))
     assert [len(batch) for batch in batches] == [5, 5, 5, 5, 2]
     assert numbers(loader) == batches
+
+
+THIRTY: Any = SimpleNamespace(global_rank=0, world_size=30)
 
 
 class Empty(Numbers):
@@ -322,6 +341,10 @@ class Empty(Numbers):
         (lambda: EvaluationLoader(Numbers(), -1), "batch_size must be at least 1, got -1"),
         (lambda: ResumableLoader(Empty(), 4), "Empty holds no samples"),
         (lambda: EvaluationLoader(Empty(), 4), "Empty holds no samples"),
+        (
+            lambda: EvaluationLoader(Numbers(), 4, trainer=THIRTY),
+            f"{SIZE} .* cannot be shared among 30 processes: use fewer devices",
+        ),
     ],
 )
 def test_bad_arguments(make, match: str):

@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from vidpred import processes
-from vidpred.random import permutation
+from vidpred.random import permutation, uniform
 
 
 class ResumableLoader:
@@ -27,6 +27,10 @@ class ResumableLoader:
 
     An epoch is `epoch_size` samples, rounded up to whole batches, and goes on where the last one
     ended, within a pass or across passes. Hence no sample is dropped and none is padded.
+
+    A sample that is a function of its index resumes exactly, too. What a data set draws from the
+    generators of a worker differs from epoch to epoch and from process to process, and comes out
+    the same after an interruption between two epochs only.
 
     Args:
         dataset: Map-style data set. If it has `__getitems__(indices)`, that may return the batch
@@ -89,7 +93,10 @@ class ResumableLoader:
     def __iter__(self) -> Iterator[Any]:
         done = self._done()
         batches = (self._batch(number) for number in range(done, done + self._length))
-        for batch in _fetch(self.dataset, batches, self.num_workers):
+        # What a data set of one's own draws in a worker is to differ from epoch to epoch.
+        seed = int(uniform(self.seed, done, self._rank) * 2**31)
+        pinned = _on_gpu(self.trainer)
+        for batch in _fetch(self.dataset, batches, self.num_workers, pinned, seed):
             self._handed_out += 1
             yield batch
 
@@ -136,7 +143,8 @@ class EvaluationLoader:
             `torch.distributed`, one where it is not in use.
 
     Raises:
-        ValueError: An argument is out of range, or the data set is empty.
+        ValueError: An argument is out of range, the data set is empty, or a process of the
+            trainer's has no share of it.
 
     Example:
         >>> [batch.tolist() for batch in EvaluationLoader(range(5), batch_size=2)]
@@ -157,14 +165,19 @@ class EvaluationLoader:
         self.batch_size = batch_size
         self.num_workers = num_workers
         rank, processes = _place(trainer)
+        if trainer is not None and size < processes:  # they would wait for each other
+            raise ValueError(
+                f"{size} sample(s) cannot be shared among {processes} processes: use fewer devices"
+            )
         share = range(rank, size, processes)
+        self._pinned = _on_gpu(trainer)
         self._batches = [share[i : i + batch_size] for i in range(0, len(share), batch_size)]
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(_fetch(self.dataset, self._batches, self.num_workers))
+        return iter(_fetch(self.dataset, self._batches, self.num_workers, self._pinned))
 
 
 def batches_done(trainer: Trainer) -> int:
@@ -178,17 +191,21 @@ def batches_done(trainer: Trainer) -> int:
 
 
 def _fetch(
-    dataset: Dataset[Any], batches: Iterable[Sequence[int]], num_workers: int
+    dataset: Dataset[Any],
+    batches: Iterable[Sequence[int]],
+    num_workers: int,
+    pinned: bool,
+    seed: int = 0,
 ) -> DataLoader[Any]:
     return DataLoader(
         dataset,
         batch_sampler=batches,  # pyright: ignore[reportArgumentType] -- any iterable will do
         num_workers=num_workers,
         collate_fn=_collate,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pinned,
         # Without its own, each epoch draws from the global generator, and a resumed run's would
         # not be where the uninterrupted run's is.
-        generator=torch.Generator(),
+        generator=torch.Generator().manual_seed(seed),
     )
 
 
@@ -210,6 +227,11 @@ def _place(trainer: Trainer | None) -> tuple[int, int]:
     if trainer is None:
         return processes.rank(), processes.count()
     return trainer.global_rank, trainer.world_size
+
+
+def _on_gpu(trainer: Trainer | None) -> bool:
+    """Whether batches go to a GPU: a machine may have one that this run leaves alone."""
+    return trainer is not None and trainer.strategy.root_device.type == "cuda"
 
 
 def _size(dataset: Dataset[Any]) -> int:
