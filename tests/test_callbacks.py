@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from vidpred.data import MovingMNISTData
 from vidpred.models import zoo
@@ -105,6 +106,22 @@ def test_picture_shows_the_first_clip(tmp_path, monkeypatch):
     with torch.no_grad():
         forecast = model.predictor(clip[None, :CONTEXT], LENGTH - CONTEXT)[0]
     torch.testing.assert_close(prediction, forecast)
+
+
+class Silent(ForecastTask):
+    def validation_step(self, *arguments):
+        super().validation_step(*arguments)
+
+
+@pytest.mark.parametrize("kind", [ForecastTask, Silent])
+def test_what_cannot_be_shown_is_not_drawn(tmp_path, kind):
+    model = kind(zoo.stau(in_channels=2, hidden_channels=4, layers=1), context_length=CONTEXT)
+    clips = DataLoader(torch.rand(2, LENGTH, 2, 16, 16), batch_size=2)
+    showing = trainer(tmp_path, False, callbacks=[PredictionPicture(), PredictionWriter()])
+    showing.validate(model, clips, verbose=False)
+    showing.predict(model, clips)
+    assert [file.name for file in tmp_path.iterdir()] == ["predictions"]
+    assert [file.name for file in (tmp_path / "predictions").iterdir()] == ["0-00000.npy"]
 
 
 def test_writer(tmp_path, capsys):

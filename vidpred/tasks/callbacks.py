@@ -31,7 +31,8 @@ class PredictionPicture(Callback):
     """Shows at every validation how the first clip is predicted.
 
     The picture (inputs, truth, prediction, error) goes to TensorBoard or W&B, if such a logger is
-    there, else to ``pictures/`` in the run's folder.
+    there, else to ``pictures/`` in the run's folder. There is none of what cannot be shown: of
+    classes, and of frames that are neither grey nor coloured.
 
     Example:
         >>> trainer = Trainer(callbacks=[PredictionPicture()], logger=False)
@@ -51,7 +52,7 @@ class PredictionPicture(Callback):
     ) -> None:
         if batch_idx > 0 or trainer.sanity_checking or not trainer.is_global_zero:
             return
-        if not outputs.isfinite().all():  # the task says so at the end of the validation
+        if not _shows(outputs) or not outputs.isfinite().all():  # of which the task will tell
             return
         step = trainer.global_step
         figure = visual.filmstrip(*_first(batch, outputs))
@@ -69,8 +70,8 @@ class PredictionWriter(Callback):
     """Saves what ``Trainer.predict`` predicts, to ``predictions/`` in the run's folder.
 
     Every batch becomes one float32 array, frames ``(B, horizon, C, H, W)`` or the probabilities of
-    classes ``(B, classes)``, batch 3 of process 0 the file ``0-00003.npy``. Of frames, the first
-    clip is also drawn as ``prediction.png`` and ``prediction.gif``.
+    classes ``(B, classes)``, batch 3 of process 0 the file ``0-00003.npy``. Of grey or coloured
+    frames, the first clip is also drawn as ``prediction.png`` and ``prediction.gif``.
     Each file is written whole or not at all. What an earlier run wrote there is replaced.
 
     Example:
@@ -94,7 +95,7 @@ class PredictionWriter(Callback):
         with replacing(path) as temporary:
             np.save(temporary, outputs.float().cpu().numpy())
         self._written.add(path)
-        if outputs.dim() == 5 and batch_idx == 0 and trainer.is_global_zero:
+        if _shows(outputs) and batch_idx == 0 and trainer.is_global_zero:
             clip = _first(batch, outputs)
             visual.save_figure(visual.filmstrip(*clip), self._folder / "prediction.png")
             visual.gif(*clip, self._folder / "prediction.gif")
@@ -106,6 +107,11 @@ class PredictionWriter(Callback):
             if batch and int(batch[1]) % trainer.world_size == trainer.global_rank:
                 path.unlink()
         pl_module.print(f"predictions: {self._folder}")
+
+
+def _shows(outputs: Any) -> bool:
+    """Whether this is a batch of frames, grey or coloured."""
+    return isinstance(outputs, Tensor) and outputs.dim() == 5 and outputs.shape[2] in (1, 3)
 
 
 def _first(batch: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
