@@ -55,6 +55,13 @@ def test_a_layer_that_does_not_run_leaves_a_gap() -> None:
     assert gaps == {"encoder": [False, False, True], "forecaster": [False, False, False]}
 
 
+def test_models_of_any_precision_are_seen_through() -> None:
+    predictor = zoo.stau(hidden_channels=4, layers=1).bfloat16()
+    seen = observe(predictor, torch.rand(2, 1, 16, 16).bfloat16(), horizon=1)
+    assert all(np.isfinite(series.values).all() for series in seen.series)
+    assert seen.frames.dtype == np.float32
+
+
 def test_large_maps_are_drawn_small() -> None:
     seen = observe(zoo.stau(hidden_channels=2, layers=1), torch.rand(1, 1, 1040, 16), horizon=1)
     sides = {max(series.values.shape[1:]) for series in seen.series if series.kind == "gates"}

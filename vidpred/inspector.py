@@ -139,7 +139,7 @@ def observe(predictor: Predictor, context: Tensor, horizon: int) -> Observation:
     frames, prediction, state = [], context[:1], predictor.init_state(context[:1])
     for t in range(steps):
         frame = context[t : t + 1] if t < known else prediction
-        frames.append(_small(frame[0].clamp(0, 1)).expand(3, -1, -1).permute(1, 2, 0))
+        frames.append(_small(frame[0].float().clamp(0, 1)).expand(3, -1, -1).permute(1, 2, 0))
         with torch.no_grad(), record(predictor) as layers:
             prediction, state = predictor.step(frame, state, known=t < known)
         for path, layer in layers.items():
