@@ -218,6 +218,7 @@ def test_metrics_hold_no_graph() -> None:
         (torch.zeros(0, 3, 1, 8, 8), torch.zeros(0, 3, 1, 8, 8), "expected frames"),
         (torch.zeros(2, 3, 1, 8, 8), torch.full((2, 3, 1, 8, 8), 255.0), r"lie in \[0, 1\]"),
         (torch.zeros(2, 3, 1, 8, 8), torch.full((2, 3, 1, 8, 8), -1.0), r"lie in \[0, 1\]"),
+        (torch.zeros(2, 3, 1, 8, 8), torch.full((2, 3, 1, 8, 8), torch.nan), "got values from nan"),
         (
             torch.zeros(2, 3, 1, 8, 8, dtype=torch.uint8),
             torch.zeros(2, 3, 1, 8, 8),

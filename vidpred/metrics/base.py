@@ -146,7 +146,7 @@ def future(metric: str, horizon: int, prediction: Tensor, target: Tensor) -> tup
             f"{metric} was made for horizon={horizon}, got {prediction.shape[1]} predicted frames"
         )
     # The tolerance lets through what resizing in floating point may overshoot.
-    if target.min() < -1e-3 or target.max() > 1 + 1e-3:
+    if not (target.min() >= -1e-3 and target.max() <= 1 + 1e-3):  # NaN is neither
         raise ValueError(
             f"target frames must lie in [0, 1], got values from {target.min():.4g} to "
             f"{target.max():.4g}: rescale the data"
