@@ -28,9 +28,12 @@ def warp(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         [1.0, 2.0, 0.0]
     """
     height, width = x.shape[-2:]
-    rows = rows + torch.arange(height, dtype=x.dtype, device=x.device)[:, None]
-    columns = columns + torch.arange(width, dtype=x.dtype, device=x.device)
+    # In bfloat16 the pixels at the far side of a wide map would not have places of their own.
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    rows = rows + torch.arange(height, dtype=dtype, device=x.device)[:, None]
+    columns = columns + torch.arange(width, dtype=dtype, device=x.device)
     # As grid_sample counts: from -1 to 1 between the outer edges of the border pixels.
     grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1)
     grid = grid.flatten(1, 2)  # (B, N * H, W, 2)
-    return F.grid_sample(x, grid, align_corners=False).unflatten(2, (-1, height))
+    warped = F.grid_sample(x.to(dtype), grid, align_corners=False).to(x.dtype)
+    return warped.unflatten(2, (-1, height))
