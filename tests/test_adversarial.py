@@ -242,6 +242,22 @@ def test_what_is_for_the_task_is_refused_of_the_trainer(tmp_path, name):
     trainer(tmp_path, limit_test_batches=1, **wrong).test(task(), data(), verbose=False)
 
 
+def test_a_trainer_can_be_used_again_after_a_fit_that_failed(tmp_path):
+    class Fail(Callback):
+        failed = False
+
+        def on_train_batch_end(self, *_: Any) -> None:
+            if not self.failed:
+                self.failed = True
+                raise RuntimeError("failed")
+
+    fit, model = trainer(tmp_path, max_steps=1, callbacks=[Fail()]), task(accumulate_grad_batches=2)
+    with pytest.raises(RuntimeError, match="failed"):
+        fit.fit(model, data())
+    fit.fit(model, data())
+    assert fit.global_step == 1
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

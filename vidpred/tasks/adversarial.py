@@ -132,6 +132,8 @@ class AdversarialTask(ForecastTask):
         return optimizers, [make(optimizer) for optimizer, make in pairs if make]
 
     def configure_callbacks(self) -> list[Any]:
+        if self.trainer.accumulate_grad_batches == self.accumulate_grad_batches:
+            self.trainer.accumulate_grad_batches = 1  # what a fit that was stopped has left there
         # The only hook before the Trainer refuses them itself, with advice that is of no use here.
         for name, unset in (("gradient_clip_val", 0), ("accumulate_grad_batches", 1)):
             value = getattr(self.trainer, name) or unset

@@ -117,9 +117,10 @@ class Task(LightningModule, abc.ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if "state_dict" in checkpoint:  # ModelParallelStrategy has loaded it, and taken it out
             check(self, checkpoint["state_dict"])
-        then, now = checkpoint.get("optimizer"), self._optimizer_name()
-        training = self._trainer is not None and self.trainer.training
-        if training and then not in (None, now):
+        then = checkpoint.get("optimizer")
+        if self._trainer is None or not self.trainer.training or then is None:
+            return
+        if then != (now := self._optimizer_name()):
             raise ValueError(
                 f"the checkpoint was trained with {then}, this run has {now}: go on with "
                 f"{then}, or start anew"
