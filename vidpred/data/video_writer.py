@@ -67,7 +67,7 @@ def write_video(path: str | os.PathLike[str], fps: float | Fraction) -> Iterator
         size = size or image.shape
         if image.shape != size:
             raise ValueError(f"frames change from {tuple(size)} to {tuple(image.shape)}")
-        write(image, time)
+        write(image.cpu(), time)
 
     with _pictures(path) if path.suffix == "" else _film(path, Fraction(fps)) as write:
         yield checked

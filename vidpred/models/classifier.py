@@ -118,7 +118,7 @@ class ActionClassifier(nn.Module):
             )
         volume = maps.transpose(1, 2).contiguous(memory_format=torch.channels_last_3d)
         logits = self.linear(self.layers(self.norm(volume)).mean(dim=(2, 3, 4)))
-        # Under autocast the layers return bfloat16; losses are taken in the maps' dtype.
+        # Under autocast the layers may return bfloat16; losses are taken in the maps' dtype.
         return logits.to(maps.dtype)
 
 

@@ -62,8 +62,8 @@ class ClipPredictor(Predictor):
 
     def init_state(self, frame: Tensor) -> ClipState:
         # One zero seen from all pixels: at high resolution a frame is 100 MB.
-        frames = (frame.new_zeros(()).expand_as(frame),) * (self.length - 1)
-        return ClipState(frames, super().init_state(frame))
+        frames = (frame.new_zeros(()).expand_as(frame) for _ in range(self.length - 1))
+        return ClipState(tuple(frames), super().init_state(frame))
 
     def _observe(
         self, frame: Tensor, known: bool | Tensor, state: ClipState

@@ -88,7 +88,7 @@ class Discriminator(nn.Module):
         x = torch.cat([recomputed(self._first_layer, frame) for frame in frames.unbind(dim=1)])
         x = self.layers[1:](x)
         logits = self.linear(F.adaptive_avg_pool2d(x, self.grid).flatten(1))
-        # Under autocast the layers return bfloat16; losses are taken in the frames' dtype.
+        # Under autocast the layers may return bfloat16; losses are taken in the frames' dtype.
         by_step = (y.to(frames.dtype).unflatten(0, (frames.shape[1], -1)) for y in (logits, x))
         logits, features = (y.transpose(0, 1) for y in by_step)
         return logits.squeeze(2), features

@@ -115,7 +115,7 @@ class Predictor(nn.Module):
 
         Raises:
             ValueError: Wrong rank, channels or dtype of ``frames``, wrong shape of ``keep``. The
-                range is not checked: that would make an accelerator wait at every step.
+                range is not checked: all frames would be read once more at every step.
         """
         return self.rollout_with_state(frames, keep)[0]
 
@@ -279,7 +279,7 @@ class Predictor(nn.Module):
         convolved = any(True for _ in self.encoder.parameters())
         entering = convolution_dtype(frames[0]) if convolved else dtype
         *finer, coarsest = self.encoder(fold(frames, self.patch, self.stride, entering))
-        # Under autocast the encoder returns bfloat16; the recurrence runs in the frames' dtype.
+        # Under autocast the encoder may return bfloat16; the recurrence runs in the frames' dtype.
         return [*finer, coarsest.to(dtype, memory_format=torch.channels_last)]
 
     def _decode(self, top: Tensor, finer: Sequence[Tensor], size: torch.Size) -> Tensor:
