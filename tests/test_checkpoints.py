@@ -77,17 +77,22 @@ def test_the_end_of_a_training_is_saved(tmp_path):
     assert len(list(tmp_path.glob("epoch=*.ckpt"))) == 1
 
 
+@pytest.mark.parametrize(
+    ("every", "validations", "steps"),
+    [(3, 1.0, [0, 0, 0, 3, 4, 4, 6, 6]), (None, 0, [0, 0, 0, 0, 4, 4, 4, 4])],
+    ids=["between validations", "without validations"],
+)
 @pytest.mark.parametrize("kind", TASKS.values(), ids=TASKS)
-def test_a_training_is_saved_between_validations(tmp_path, recwarn, kind):
-    saving, saved = ResumableCheckpoint(dirpath=str(tmp_path), every_n_train_steps=3), []
+def test_a_training_is_saved(tmp_path, recwarn, kind, every, validations, steps):
+    saving, saved = ResumableCheckpoint(dirpath=str(tmp_path), every_n_train_steps=every), []
 
     class Look(Callback):
         def on_train_batch_start(self, *_):
             saved.append(saving._last_global_step_saved)
 
     often = {"val_check_interval": 4, "check_val_every_n_epoch": None}
-    run(tmp_path, kind, callbacks=[saving, Look()], **often)
-    assert saved == [0, 0, 0, 3, 4, 4, 6, 6]
+    run(tmp_path, kind, callbacks=[saving, Look()], limit_val_batches=validations, **often)
+    assert saved == steps
     assert not [x for x in recwarn if "manual optimization" in str(x.message)]
 
 

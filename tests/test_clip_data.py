@@ -126,7 +126,7 @@ def test_no_clips_and_no_labels(tmp_path: Path):
     np.save(tmp_path / "a.npy", np.zeros((4, 5, 8, 8), np.uint8))
     out = prepare(array(tmp_path / "a.npy", val_fraction=0), tmp_path / "a.h5")
     with pytest.raises(ValueError, match=r"a\.h5 has no val clips: prepare it with a share"):
-        ClipsData(out).setup("fit")
+        ClipsData(out).setup("validate")
     with pytest.raises(ValueError, match=r"a\.h5 has test clips without a label: set labels to"):
         ClipsData(out, labels=True).setup("test")
 

@@ -24,7 +24,7 @@ class ClipsData(VideoData):
 
     Windows to train on may overlap, those to validate and to test on follow one another. Clips
     shorter than a window have none. Only the frames of the batches asked for are read, so memory
-    does not grow with the file.
+    does not grow with the file. Where no clips are to validate on, all else trains as ever.
 
     Reversal, flips and crops change training batches alone, on the device of the model, in a
     trainer. They are the same for all frames of a clip, and a function of the seed and of the
@@ -113,7 +113,11 @@ class ClipsData(VideoData):
                 raise ValueError(f"crop {crop} is not within the frames of {self.path}")
             self.train_set = self._windows(self.file, "train", length, self.stride)
         if stage in ("fit", "validate", None):
-            self.val_set = self._windows(self.file, "val", test_length, test_length)
+            # The papers' protocols have none: a training can do without, a validation cannot.
+            none = stage != "validate" and not self.file.clips("val")
+            self.val_set = (
+                None if none else self._windows(self.file, "val", test_length, test_length)
+            )
         if stage in ("test", "predict", None):
             self.test_set = self._windows(self.file, "test", test_length, test_length)
 

@@ -1,7 +1,7 @@
 """Lightning data modules."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ class VideoData(LightningDataModule):
 
     A subclass sets `train_set`, `val_set` and `test_set` in `setup`, as far as the stage needs
     them; their items are clips `(T, C, H, W)`, uint8 or floats in [0, 1], or pairs of a clip and
-    its label. The loaders hand them on as they are; a trainer turns uint8 into floats once a batch
-    is on the model's device. Training batches come in an order that resumes exactly, evaluation
-    visits every clip once. Both work with any number of processes and any
-    `Trainer(use_distributed_sampler=...)`.
+    its label. With a `val_set` of `None` a trainer fits without validation. The loaders hand the
+    items on as they are; a trainer turns uint8 into floats once a batch is on the model's device.
+    Training batches come in an order that resumes exactly, evaluation visits every clip once. Both
+    work with any number of processes and any `Trainer(use_distributed_sampler=...)`.
 
     Args:
         batch_size: Clips in a batch of one process.
@@ -40,7 +40,7 @@ class VideoData(LightningDataModule):
 
     settings: Mapping[str, Any] = {}
     train_set: Dataset[Any]
-    val_set: Dataset[Any]
+    val_set: Dataset[Any] | None
     test_set: Dataset[Any]
 
     def __init__(
@@ -69,8 +69,8 @@ class VideoData(LightningDataModule):
             trainer=self.trainer,
         )
 
-    def val_dataloader(self) -> EvaluationLoader:
-        return self._evaluation(self.val_set)
+    def val_dataloader(self) -> Iterable[Any]:
+        return [] if self.val_set is None else self._evaluation(self.val_set)
 
     def test_dataloader(self) -> EvaluationLoader:
         return self._evaluation(self.test_set)

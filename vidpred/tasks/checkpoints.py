@@ -43,7 +43,8 @@ class ResumableCheckpoint(ModelCheckpoint):
         monitor: The logged value that tells the best model.
         mode: ``"min"`` or ``"max"``.
         dirpath: The folder; by default ``checkpoints/`` in the run's folder.
-        every_n_train_steps: Write ``last.ckpt`` also between validations.
+        every_n_train_steps: Write ``last.ckpt`` also between validations. Where nothing validates
+            it is otherwise written as often as ``val_check_interval`` says.
 
     Example:
         >>> trainer = Trainer(callbacks=[ResumableCheckpoint()], logger=False)
@@ -88,10 +89,12 @@ class ResumableCheckpoint(ModelCheckpoint):
         batch_idx: int,
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        step = trainer.global_step
+        step, every = trainer.global_step, self._every
+        if every is None and not sum(trainer.num_val_batches):
+            every = trainer.val_check_batch
         # Not by Lightning's own setting: that saves nothing before the first validation, and
         # afterwards the best model once more.
-        if self._every and step % self._every == 0 and step != self._last_global_step_saved:
+        if every and step % every == 0 and step != self._last_global_step_saved:
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
         self._updating = False
         self._release()
