@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,13 +81,13 @@ def test_picture_in_wandb_offline(tmp_path):
     logger = WandbLogger(save_dir=tmp_path, project="vidpred", offline=True)
     try:
         fitting = fit(tmp_path, logger)
-        folder = run_folder(fitting)
+        assert run_folder(fitting) == tmp_path / "vidpred" / logger.experiment.id
+        files = Path(logger.experiment.dir)
         summary = dict(logger.experiment.summary)["prediction"]
     finally:
         logger.experiment.finish()
-    assert folder.is_relative_to(tmp_path)
-    assert folder.parent.name.startswith("offline-run-")
-    pictures = sorted((folder / "media" / "images").glob("prediction_*.png"))
+    assert files.is_relative_to(tmp_path)
+    pictures = sorted((files / "media" / "images").glob("prediction_*.png"))
     assert len(pictures) == 2
     assert summary["count"] == 1
     assert not (tmp_path / "pictures").exists()

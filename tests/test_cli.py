@@ -192,6 +192,29 @@ def test_fit_goes_on_from_a_checkpoint(run):
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
 
 
+@pytest.mark.slow
+def test_a_run_with_wandb_has_one_folder(tmp_path, monkeypatch):
+    import wandb
+
+    monkeypatch.chdir(tmp_path)  # where this logger keeps its runs
+    logger = ["--trainer.logger", "lightning.pytorch.loggers.WandbLogger"]
+    logger += ["--trainer.logger.project", "digits", "--trainer.logger.offline", "true"]
+    saving = ["--trainer.callbacks", "vidpred.tasks.ResumableCheckpoint"]
+    try:
+        status, _, err = vidpred("fit", "--config", CONF / "forecast.yaml", *logger, *saving)
+        assert status == 0, err
+        wandb.finish()
+        (run,) = (tmp_path / "digits").iterdir()
+        assert {file.name for file in run.iterdir()} == {"config.yaml", "checkpoints"}
+        _, folder = reuse(run, "fit", "--trainer.max_steps", "6")
+    finally:
+        wandb.finish()
+    assert yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["max_steps"] == 6
+    content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["global_step"] == 6
+    assert list((tmp_path / "wandb").glob("offline-run-*"))
+
+
 def test_test_prints_and_saves_the_table(run):
     out, folder = reuse(run, "test")
     rows = [line.split() for line in out.splitlines() if line.split()[:1]]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from vidpred import visual
@@ -18,13 +18,17 @@ from vidpred.files import replacing
 def run_folder(trainer: Trainer) -> Path:
     """The folder of the current run: its logger's, or without one the trainer's root.
 
-    Every process must call it, as ``Trainer.log_dir``, which gives the parent of all runs for W&B.
+    W&B and other loggers that share one folder among their runs have ``PROJECT/ID`` in it, where
+    Lightning too puts a run's checkpoints. Not W&B's own ``wandb/run-.../files``: it writes a
+    ``config.yaml`` there itself.
+
+    Every process must call it, as ``Trainer.log_dir``.
     """
-    folder = trainer.log_dir
+    folder = Path(trainer.log_dir or trainer.default_root_dir)
     logger = trainer.logger
-    if isinstance(logger, WandbLogger) and trainer.is_global_zero:
-        folder = logger.experiment.dir
-    return Path(trainer.strategy.broadcast(folder or trainer.default_root_dir))
+    if logger is not None and not isinstance(logger, TensorBoardLogger | CSVLogger):
+        folder = folder / str(logger.name) / str(logger.version)
+    return trainer.strategy.broadcast(folder)  # only the first process knows the id
 
 
 class PredictionPicture(Callback):

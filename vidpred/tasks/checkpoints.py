@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.optim import Optimizer
 
 from vidpred.files import replacing
+from vidpred.tasks.callbacks import run_folder
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -70,6 +71,8 @@ class ResumableCheckpoint(ModelCheckpoint):
         self._updating = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self.dirpath is None:
+            self.dirpath = str(run_folder(trainer) / "checkpoints")
         super().setup(trainer, pl_module, stage)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
