@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,9 @@ class Branches(LightningModule):
         return self.loss(x, self.global_rank)
 
 
-def sharded():
+def sharded(folder=False):
     # Its default splits tensors too, among all the processes of a node.
-    return ModelParallelStrategy(2, tensor_parallel_size=1, save_distributed_checkpoint=False)
+    return ModelParallelStrategy(2, tensor_parallel_size=1, save_distributed_checkpoint=folder)
 
 
 def ddp():
@@ -70,11 +71,14 @@ CASES = {  # name: module, strategy, precision, dtype
     "ddp": (adversarial, ddp, None, torch.float64),
     "step": (adversarial, StepDDPStrategy, None, torch.float64),
     "fsdp": (adversarial, sharded, None, torch.float64),
+    "fsdp folder": (adversarial, partial(sharded, folder=True), None, torch.float64),
     "ddp bf16": (adversarial, ddp, "bf16-mixed", torch.float32),
     "step bf16": (adversarial, StepDDPStrategy, "bf16-mixed", torch.float32),
     "fsdp bf16": (adversarial, sharded, "bf16-mixed", torch.float32),
     "branches": (Branches, StepDDPStrategy, None, torch.float64),
 }
+
+RESUMED = ("fsdp", "fsdp folder")
 
 
 def initial(module, dtype=torch.float64, seed=0):
@@ -92,8 +96,10 @@ def main(folder):
     """What each of the two processes does."""
     for name in CASES:
         train(folder, name).save_checkpoint(folder / f"{name}.ckpt")
-    for name, checkpoint in {"whole": None, "resumed": folder / "fsdp.ckpt"}.items():
-        train(folder, "fsdp", epochs=2, checkpoint=checkpoint, result=name)
+    train(folder, "fsdp", epochs=2, result="whole")
+    for name in RESUMED:
+        checkpoint = folder / f"{name}.ckpt"
+        train(folder, name, epochs=2, checkpoint=checkpoint, result=f"{name} resumed")
 
 
 def train(folder, case, epochs=1, checkpoint=None, result=None):
@@ -122,8 +128,8 @@ def train(folder, case, epochs=1, checkpoint=None, result=None):
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """Of every case, the weights that each of the two processes ends with."""
+def folder(tmp_path_factory):
+    """What the two processes leave: a checkpoint of every case, and the weights of each."""
     folder = tmp_path_factory.mktemp("strategy")
     command = [*(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2")]
     done = subprocess.run(
@@ -134,7 +140,13 @@ def weights(tmp_path_factory):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    names = (*CASES, "whole", "resumed")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(folder):
+    """Of every case, the weights that each of the two processes ends with."""
+    names = (*CASES, "whole", *(f"{name} resumed" for name in RESUMED))
     return {name: [torch.load(folder / f"{name}-{rank}.pt") for rank in range(2)] for name in names}
 
 
@@ -189,10 +201,23 @@ def test_weights_are_those_of_one_process_with_both_shards(weights, case):
 
 
 @pytest.mark.slow
-def test_sharded_training_resumes_exactly(weights):
+@pytest.mark.parametrize("case", RESUMED)
+def test_sharded_training_resumes_exactly(weights, folder, case):
+    assert (folder / f"{case}.ckpt").is_dir() == (case == "fsdp folder")
     for name, weight in weights["whole"][0].items():
-        assert torch.equal(weights["resumed"][0][name], weight)
-        assert not torch.equal(weights["fsdp"][0][name], weight)
+        assert torch.equal(weights[f"{case} resumed"][0][name], weight)
+        assert not torch.equal(weights[case][0][name], weight)
+
+
+@pytest.mark.slow
+def test_one_process_reads_the_file_of_a_sharded_training(weights, folder):
+    task = initial(adversarial, seed=1)
+    trainer = Trainer(accelerator="cpu", logger=False, default_root_dir=folder)
+    clips: Any = batches(0)
+    loader = DataLoader(clips, batch_size=None)
+    trainer.test(task, loader, ckpt_path=folder / "fsdp.ckpt", verbose=False, weights_only=True)
+    for name, weight in weights["fsdp"][0].items():
+        assert torch.equal(task.state_dict()[name], weight)
 
 
 @pytest.mark.slow
