@@ -82,9 +82,13 @@ def test_examples_run(file, tmp_path):
     assert status == 0, err
 
 
+def test_every_model_has_an_example():
+    files = "".join(file.read_text() for file in (ROOT / "examples").rglob("*.yaml"))
+    used = set(re.findall(r"class_path: vidpred\.models\.zoo\.(\w+)", files))
+    assert used == {*zoo.__all__} - {"encoder_forecaster"}  # which takes any unit
+
+
 def test_examples_differ_in_the_predictor_and_its_sampling_alone():
-    names = {"stgru", *zoo.__all__} - {"stacked", "encoder_forecaster"}  # which take any unit
-    assert names <= {file.stem for file in (ROOT / "examples").rglob("*.yaml")}
     contents = [yaml.safe_load(file.read_text()) for file in EXAMPLES]
     for file, content in zip(EXAMPLES, contents, strict=True):
         del content["model"]["init_args"]["predictor"]
@@ -104,6 +108,26 @@ def test_the_examples_of_the_three_losses_differ_in_their_weights_alone():
         assert (settings.pop("lp_weight"), settings.pop("gan_weight")) == pair
         assert contents[-1]["trainer"].pop("default_root_dir") == f"runs/high_resolution/{name}"
         assert contents[-1] == contents[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "weights"),
+    [
+        ("mse_gan_lp", (512, 512), (0.01, 0.001)),
+        ("stip_human36m", (1024, 1024), (0.01, 0.001)),
+        ("stip_sjtu4k", (2160, 3840), (0.005, 0.0005)),
+    ],
+)
+def test_the_examples_of_the_full_loss_are_as_published(name, size, weights):
+    file = ROOT / "examples" / "high_resolution" / f"{name}.yaml"
+    settings = yaml.safe_load(file.read_text())["model"]["init_args"]
+    assert (settings["lp_weight"], settings["gan_weight"]) == weights
+    predictor = settings["predictor"]["class_path"].split(".")[-1]
+    discriminator = Discriminator(**settings["discriminator"]["init_args"])
+    assert discriminator.patch == getattr(zoo, predictor)(hidden_channels=4, layers=1).patch
+    assert len(discriminator.layers) == 8
+    halved = 2**8 * discriminator.patch
+    assert [*discriminator.grid] == [-(-side // halved) for side in size]  # the whole last map
 
 
 @pytest.mark.parametrize("file", sorted(CONF.glob("*.yaml")), ids=lambda file: file.stem)
