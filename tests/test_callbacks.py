@@ -117,7 +117,8 @@ class Silent(ForecastTask):
 @pytest.mark.parametrize("kind", [ForecastTask, Silent])
 def test_what_cannot_be_shown_is_not_drawn(tmp_path, kind):
     model = kind(zoo.stau(in_channels=2, hidden_channels=4, layers=1), context_length=CONTEXT)
-    clips = DataLoader(torch.rand(2, LENGTH, 2, 16, 16), batch_size=2)
+    frames: Any = torch.rand(2, LENGTH, 2, 16, 16)
+    clips = DataLoader(frames, batch_size=2)
     showing = trainer(tmp_path, False, callbacks=[PredictionPicture(), PredictionWriter()])
     showing.validate(model, clips, verbose=False)
     showing.predict(model, clips)
