@@ -219,7 +219,7 @@ def test_yolo_through_its_package(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="no weights of a YOLO"):
         YOLO(path)
     path.touch()
-    with pytest.raises(ValueError, match=r"pip install vidpred\[yolo\]"):
+    with pytest.raises(ValueError, match=r"pip install 'vidpred\[yolo\]'"):
         YOLO(path)
     module = types.ModuleType("ultralytics")
     module.YOLO = Stub  # pyright: ignore[reportAttributeAccessIssue]

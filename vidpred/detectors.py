@@ -89,7 +89,7 @@ class FasterRCNN:
 class YOLO:
     """A YOLO of the optional package ``ultralytics``, with the weights of a local file.
 
-    The package (AGPL-3.0) comes with ``pip install vidpred[yolo]``. It runs code that a ``.pt``
+    The package (AGPL-3.0) comes with ``pip install 'vidpred[yolo]'``. It runs code that a ``.pt``
     file may hold: take files from those whom you trust.
 
     Args:
@@ -111,7 +111,7 @@ class YOLO:
         try:
             from ultralytics import YOLO as Network  # pyright: ignore[reportMissingImports]
         except ImportError as error:
-            raise ValueError("a YOLO needs a package: pip install vidpred[yolo]") from error
+            raise ValueError("a YOLO needs a package: pip install 'vidpred[yolo]'") from error
         self.network = Network(str(weights))
 
     def __call__(self, frames: Tensor) -> list[Detections]:
