@@ -10,7 +10,7 @@ import griffe
 
 MATH_BLOCK = re.compile(r"^\.\. math::\n\n?((?:[ \t]+\S.*(?:\n|\Z)|[ \t]*\n)+)", re.MULTILINE)
 MATH = re.compile(r":math:`([^`]+)`")
-NAME = re.compile(r":(?:class|func|meth|mod|attr|data):`~?([^`]+)`")
+NAME = re.compile(r":(class|func|meth|mod|attr|data):`~?([^`]+)`")
 EXAMPLE = re.compile(r"^Example:$", re.MULTILINE)
 
 
@@ -19,8 +19,11 @@ def _block(match: re.Match[str]) -> str:
 
 
 def _name(match: re.Match[str]) -> str:
-    path = match[1]
-    shown = f"`{path.rsplit('.', 1)[-1]}`"
+    role, path = match.groups()
+    owner, _, name = path.rpartition(".")
+    shown = f"`{name}`"
+    if role == "attr":  # has no heading of its own, but stands in the table of its class
+        path = owner
     return f"[{shown}][{path}]" if path.startswith("vidpred.") else shown
 
 
