@@ -122,7 +122,7 @@ def test_a_run_of_a_unit_of_ones_own_is_saved_all_the_same(tmp_path: Path) -> No
     checkpoint = trained(zoo.stacked(OwnCell, 1, 4, layers=1), tmp_path / "run.ckpt")
     status, _, err = vidpred("import", checkpoint, "--out", tmp_path / "out")
     assert status == 2
-    assert "does not say which model it is of" in err
+    assert "does not say which model it is of, since no function of vidpred.models.zoo made" in err
 
 
 def test_a_training_goes_on_from_a_model_folder(tmp_path: Path) -> None:

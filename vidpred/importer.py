@@ -40,6 +40,8 @@ def main(args: Sequence[str]) -> None:
             raise ValueError(f"{config.checkpoint} is of {recorded[0]}, not of {model}")
         model, settings = recorded
         config = _parse(rest, model, settings)  # as in training, but for what is given
+    if model is None and weights.is_of_a_run(content):
+        raise ValueError(f"{config.checkpoint} {weights.without_recipe(content)}")
     if model is None:
         raise ValueError(
             f"{config.checkpoint} does not say which model it is of: give --model, one of "

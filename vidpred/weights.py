@@ -62,7 +62,7 @@ def load_predictor(path: str | Path) -> Predictor:
     content = read_checkpoint(path)
     recipe = recorded_recipe(content)
     if recipe is None:
-        raise ValueError(f"{path} {_without_recipe(content)}")
+        raise ValueError(f"{path} {without_recipe(content)}")
     try:
         predictor = build(recipe)
         fill(predictor, fitting(predictor, content))
@@ -84,9 +84,22 @@ def recorded_recipe(content: Any) -> Any:
     return content.get("recipe") if isinstance(content, dict) else None
 
 
-def _without_recipe(content: Any) -> str:
-    """Say what is missing in a checkpoint without recipe, and what to do."""
-    if isinstance(content, dict) and "recipe" in content:  # of a run
+def is_of_a_run(content: Any) -> bool:
+    """Whether a checkpoint is of a run of ``vidpred fit``, with a recipe or without.
+
+    Args:
+        content: What :func:`vidpred.files.read_checkpoint` returned.
+    """
+    return isinstance(content, dict) and "recipe" in content
+
+
+def without_recipe(content: Any) -> str:
+    """Say what is missing in a checkpoint without recipe, and what to do.
+
+    Args:
+        content: What :func:`vidpred.files.read_checkpoint` returned.
+    """
+    if is_of_a_run(content):
         state = _content(content)
         if _has(state, "predictor"):
             return (
