@@ -312,11 +312,10 @@ def test_the_command_with_a_faster_rcnn(tmp_path, trunk, capsys):
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
 def test_examples_run(tmp_path, trunk, capsys, file):
     settings = ["--config", file, "--detector.weights", trunk, "--detector.model", MOBILE]
-    settings += ["--context", 3, "--output", tmp_path / "out"]  # after the file, to overrule it
     status, out = run(tmp_path, *settings)
     assert status == 0, capsys.readouterr().err
     with (out / "detections.csv").open() as table:
-        assert len(list(csv.DictReader(table))) == 6 + 1  # steps until the video ends, the mean
+        assert len(list(csv.DictReader(table))) == 2 + 1  # steps, by the command line; the mean
 
 
 @pytest.mark.parametrize(
