@@ -16,7 +16,6 @@ frames after the context, on test digits; `copy last frame` is what a useless mo
 from __future__ import annotations
 
 import argparse
-import inspect
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,11 +34,7 @@ from vidpred.models import Predictor, zoo
 from vidpred.sampling import ScheduledSampling
 from vidpred.tasks import ForecastTask
 
-UNITS = [
-    name
-    for name in cells.__all__
-    if name.endswith("Cell") and not inspect.isabstract(getattr(cells, name))
-]
+UNITS = [unit.__name__ for unit in cells.UNITS]
 
 
 def main() -> None:

@@ -22,9 +22,8 @@ from vidpred.cells import Cell, total_penalty
 from vidpred.cells.base import is_channels_last, to_channels_last
 from vidpred.models.remat import units
 
-UNITS = [getattr(cells, name) for name in cells.__all__ if name.endswith("Cell") and name != "Cell"]
-unit_law = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.__name__)
-NORMED = [unit for unit in UNITS if "norm" in inspect.signature(unit).parameters]
+unit_law = pytest.mark.parametrize("unit", cells.UNITS, ids=lambda unit: unit.__name__)
+NORMED = [unit for unit in cells.UNITS if "norm" in inspect.signature(unit).parameters]
 
 
 def norm_law(*norms: Literal["group", "layer"] | None) -> pytest.MarkDecorator:
@@ -34,7 +33,7 @@ def norm_law(*norms: Literal["group", "layer"] | None) -> pytest.MarkDecorator:
         for unit in NORMED
         for norm in norms
     ]
-    options += [(unit, {}) for unit in UNITS if unit not in NORMED]
+    options += [(unit, {}) for unit in cells.UNITS if unit not in NORMED]
     names = [f"{options.get('norm')}-{unit.__name__}" for unit, options in options]
     return pytest.mark.parametrize(("unit", "options"), options, ids=names)
 
@@ -125,7 +124,7 @@ def assert_equal(a: Any, b: Any, tolerance: float = 0.0) -> None:
 
 
 def test_units_are_found() -> None:
-    assert {cells.ConvLSTMCell, cells.STLSTMCell, cells.STAUCell} <= set(UNITS)
+    assert {cells.ConvLSTMCell, cells.STLSTMCell, cells.STAUCell} <= set(cells.UNITS)
 
 
 @unit_law

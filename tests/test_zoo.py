@@ -53,9 +53,8 @@ FREE_RUNNING: dict[str, Callable[..., Predictor]] = {
     "trajgru": zoo.trajgru,
     "frnn": zoo.frnn,
 }
-UNITS = [getattr(cells, name) for name in cells.__all__ if name.endswith("Cell") and name != "Cell"]
 any_model = pytest.mark.parametrize("name", MODELS)
-any_unit = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.__name__)
+any_unit = pytest.mark.parametrize("unit", cells.UNITS, ids=lambda unit: unit.__name__)
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, bias: bool = True) -> int:

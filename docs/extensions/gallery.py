@@ -15,14 +15,13 @@ from costs import CHANNELS, SIDE, multiply_adds, weights_of
 from rest import to_markdown
 
 MARKER = "<!-- units -->"
-UNITS = [getattr(cells, name) for name in cells.__all__ if name.endswith("Cell") and name != "Cell"]
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by MkDocs for every page."""
     if MARKER not in markdown:
         return markdown
-    return markdown.replace(MARKER, "\n\n".join(map(entry, UNITS)))
+    return markdown.replace(MARKER, "\n\n".join(map(entry, cells.UNITS)))
 
 
 def entry(unit: type[cells.Cell]) -> str:

@@ -1,6 +1,7 @@
 """Recurrent cells and the wirings that put them together.
 
-The units' names end in ``Cell``; the rest are the protocol, the wirings, flows and states.
+The units' names end in ``Cell``, and ``UNITS`` lists them; the rest are the protocol, the wirings,
+flows and states.
 """
 
 from vidpred.cells.base import Cell, ConvNorm, FreeRunning, Penalty, total_penalty
@@ -131,4 +132,8 @@ __all__ = [
     "ZigzagState",
     "record",
     "total_penalty",
+]
+
+UNITS: list[type[Cell]] = [
+    unit for name in __all__ if name.endswith("Cell") and (unit := globals()[name]) is not Cell
 ]
