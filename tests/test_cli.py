@@ -1,5 +1,3 @@
-import contextlib
-import io
 import re
 import subprocess
 import sys
@@ -9,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from command import vidpred
 
 from vidpred import cli
 from vidpred.data import Video, write_video
@@ -24,17 +23,6 @@ TINY = [
     *("--data.num_workers=0", "--data.val_size=2", "--trainer.fast_dev_run=true"),
     *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
 ]
-
-
-def vidpred(*arguments):
-    """Run the command in this process; return (exit status, stdout, stderr)."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            status = cli.main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            status = stop.code or 0
-    return status, out.getvalue(), err.getvalue()
 
 
 def settings(*arguments):

@@ -1,28 +1,18 @@
 """``vidpred data``: from a folder to a file, and what it says of one."""
 
-import contextlib
-import io
+from functools import partial
 from pathlib import Path
 
+import command
 import h5py
 import layouts
 import numpy as np
 import pytest
 from PIL import Image
 
-from vidpred import cli
 from vidpred.data import ClipsFile, sources
 
-
-def vidpred(*arguments) -> tuple[int, str, str]:
-    """Run the command in this process; return (exit status, stdout, stderr)."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            status = cli.main([str(argument) for argument in ("data", *arguments)])
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-    return status, out.getvalue(), err.getvalue()
+vidpred = partial(command.vidpred, "data")
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import pickle
 import re
 from functools import partial
@@ -12,26 +10,16 @@ from typing import Any
 
 import pytest
 import torch
+from command import vidpred
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
-from vidpred import cells, cli
+from vidpred import cells
 from vidpred.models import Predictor, zoo
 from vidpred.tasks import ForecastTask
 
 CONF = Path(__file__).parent / "conf" / "forecast.yaml"
 SMALL = ("--model.hidden_channels=4", "--model.layers=2")
-
-
-def vidpred(*arguments: Any) -> tuple[int, str, str]:
-    """Run the command in this process; return (exit status, stdout, stderr)."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            status = cli.main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-    return status, out.getvalue(), err.getvalue()
 
 
 def forecast(model: Predictor) -> torch.Tensor:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, cast
 import pytest
 import torch
 import yaml
-from test_cli import vidpred, weights
+from command import vidpred
+from test_cli import weights
 from test_predictor import CHANNELS, any_model, build, clip
 from torch import Tensor
 

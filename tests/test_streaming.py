@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from test_cli import vidpred
+from command import vidpred
 
 from vidpred import cli, streaming
 from vidpred.data import Video, write_video
