@@ -17,12 +17,22 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import fit, interleaved, machine, peak_memory, same_settings, table, write_rows
+from common import (
+    Step,
+    fit,
+    interleaved,
+    machine,
+    peak_memory,
+    same_settings,
+    table,
+    training_step,
+    write_rows,
+)
 from costs import TABLES, beside_the_papers, counted, multiply_adds, weights_of
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -47,7 +57,7 @@ def main() -> None:
     print(machine())
     predictors = {unit: build(arguments, unit).to(device) for unit in arguments.units}
     forwards = {unit: forward(arguments, model, device) for unit, model in predictors.items()}
-    steps = {unit: training_step(arguments, model, device) for unit, model in predictors.items()}
+    steps = {unit: step_of(arguments, model, device) for unit, model in predictors.items()}
     forward_seconds = interleaved(forwards, arguments.repeats, device)
     step_seconds = interleaved(steps, arguments.repeats, device)
     rows: list[dict[str, Any]] = [
@@ -132,7 +142,7 @@ def size_and_work(
     }
 
 
-def forward(arguments: argparse.Namespace, model: Predictor, device: str) -> Callable[[], None]:
+def forward(arguments: argparse.Namespace, model: Predictor, device: str) -> Step:
     context = clip(arguments, device)[:, : arguments.context]
 
     def run() -> None:
@@ -142,27 +152,18 @@ def forward(arguments: argparse.Namespace, model: Predictor, device: str) -> Cal
     return run
 
 
-def training_step(
-    arguments: argparse.Namespace, model: Predictor, device: str
-) -> Callable[[], None]:
+def step_of(arguments: argparse.Namespace, model: Predictor, device: str) -> Step:
     """One step with the true frames entering in the context and predictions after it."""
     frames = clip(arguments, device)
     task = ForecastTask(model)
-    optimizer = torch.optim.Adam(model.parameters())
     keep = torch.arange(arguments.length - 1).expand(arguments.batch, -1) < arguments.context
-
-    def run() -> None:
-        optimizer.zero_grad()
-        task.loss(frames, keep).backward()
-        optimizer.step()
-
-    return run
+    return training_step(model, lambda: task.loss(frames, keep), "fp32", device)
 
 
 def two_steps(arguments: argparse.Namespace, unit: str, device: str) -> None:
     """In a process of its own, for its peak memory: the second step has the optimiser's state."""
     torch.set_num_threads(arguments.threads)
-    step = training_step(arguments, build(arguments, unit).to(device), device)
+    step = step_of(arguments, build(arguments, unit).to(device), device)
     step()
     step()
 
