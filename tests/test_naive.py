@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,6 +87,11 @@ def name(options: Any) -> str | None:
     return (
         "-".join(f"{key}={value}" for key, value in options.items() if key != "size") or "default"
     )
+
+
+def test_every_unit_has_a_twin() -> None:
+    compared = set(re.findall(r"cells\.(\w+Cell)\b", Path(__file__).read_text()))
+    assert compared == {unit.__name__ for unit in cells.UNITS}
 
 
 CONVLSTM: list[dict[str, Any]] = [
