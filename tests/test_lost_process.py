@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -51,7 +50,7 @@ def fit(folder, *arguments, callbacks=()):
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])},
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=500,  # and not the half hour that a collective waits by default
     )
 
 
@@ -66,14 +65,9 @@ def same(found, expected):
     return found == expected
 
 
-def seconds(function, *arguments, **options):
-    start = time.monotonic()
-    return function(*arguments, **options), time.monotonic() - start
-
-
 @pytest.mark.slow
 def test_a_killed_process_ends_the_run_which_goes_on_exactly(tmp_path):
-    killed, short = seconds(fit, tmp_path / "killed", callbacks=[Death])
+    killed = fit(tmp_path / "killed", callbacks=[Death])
     last = tmp_path / "killed" / "last.ckpt"
     assert killed.returncode == 1, killed.stderr
     (error,) = (x for x in killed.stderr.splitlines() if x.startswith("vidpred: error: "))
@@ -82,10 +76,9 @@ def test_a_killed_process_ends_the_run_which_goes_on_exactly(tmp_path):
     assert "Traceback" not in killed.stderr
     assert torch.load(last, weights_only=True)["global_step"] == EVERY
 
-    whole, long = seconds(fit, tmp_path / "whole")
+    whole = fit(tmp_path / "whole")
     resumed = fit(tmp_path / "resumed", "--ckpt_path", str(last))
     assert (whole.returncode, resumed.returncode) == (0, 0), whole.stderr + resumed.stderr
-    assert short < 2 * long + 10  # and not the half hour that collectives wait by default
     saved = [tmp_path / name / "last.ckpt" for name in ("killed", "whole", "resumed")]
     before, expected, found = (torch.load(path, weights_only=True) for path in saved)
     assert found["global_step"] == STEPS
