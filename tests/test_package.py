@@ -1,24 +1,20 @@
-"""The package as a whole: the direction of imports, what importing loads, what the wheel holds."""
+"""The package as a whole: the direction of imports, what importing loads, what is shipped."""
 
 import ast
 import importlib.util
-import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 import vidpred
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "vidpred").rglob("*.py"))
-CONFIGS = sorted(
-    path for folder in ("examples", "tests/conf") for path in (ROOT / folder).rglob("*.yaml")
-)
 
 # A module may import its own level and the lower ones.
 LEVELS = {
@@ -76,10 +72,10 @@ def run_on_import(node: ast.AST) -> Iterator[ast.AST]:
             yield from run_on_import(child)
 
 
-def fresh_python(code: str, cwd: Path = ROOT) -> str:
+def fresh_python(code: str) -> str:
     """What the code prints in an interpreter that has imported nothing yet."""
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -127,28 +123,29 @@ def test_training_loads_nothing_heavy_of_its_own() -> None:
     assert not HEAVY & set(added)
 
 
-def test_wheel_holds_every_module_and_the_type_marker(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel and the source distribution."""
+    folder = tmp_path_factory.mktemp("built")
+    command = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
     subprocess.run(command, check=True, capture_output=True, timeout=120, cwd=ROOT)
-    (wheel,) = tmp_path.glob("*.whl")
+    return folder
+
+
+def test_sdist_holds_the_tests_and_what_they_read(built: Path) -> None:
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as file:
+        shipped = {name.partition("/")[2] for name in file.getnames()}
+    read = {".md", ".npz", ".py", ".yaml"}
+    for folder in ("benchmarks", "docs", "examples", "tests", "vidpred"):
+        files = [path for path in (ROOT / folder).rglob("*") if path.suffix in read]
+        assert {path.relative_to(ROOT).as_posix() for path in files} <= shipped, folder
+
+
+def test_wheel_holds_every_module_and_the_type_marker(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
     assert wheel.name == f"vidpred-{vidpred.__version__}-py3-none-any.whl"
     modules = {path.relative_to(ROOT).as_posix() for path in MODULES}
     expected = modules | {"vidpred/published.yaml", "vidpred/py.typed"}
     shipped = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert shipped == expected
-
-
-def test_every_configuration_is_a_yaml_mapping() -> None:
-    assert CONFIGS
-    for path in CONFIGS:
-        assert isinstance(yaml.safe_load(path.read_text()), dict), path
-
-
-def test_the_python_in_the_readme_runs(tmp_path: Path) -> None:
-    code = "\n".join(
-        re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    )
-    for full, small in {"in_channels=1)": "1, 4)", "max_steps=1000)": "fast_dev_run=True)"}.items():
-        assert full in code
-        code = code.replace(full, small)
-    fresh_python(f"{code}\nassert future.shape[1] == 15 and flow.shape == x.shape", cwd=tmp_path)
