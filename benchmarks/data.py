@@ -169,7 +169,7 @@ def turn(run: Callable[[], object], batches: int) -> None:
         run()
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -187,7 +187,12 @@ def main() -> None:
     size, rounds = arguments.batch_size, arguments.rounds
     if size < 1 or rounds < 1:
         parser.error(f"--batch-size and --rounds must be at least 1, got {size} and {rounds}")
+    return arguments
 
+
+def main() -> None:
+    arguments = parse()
+    size, rounds = arguments.batch_size, arguments.rounds
     torch.set_num_threads(1)
     if arguments.what == "file":
         print(f"{machine()}; medians of {rounds}")

@@ -37,7 +37,7 @@ MODELS = [  # those of a given width: not those that take a cell, nor CrevNet, w
 ]
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -58,6 +58,11 @@ def main() -> None:
         parser.error(f"--reference: {arguments.reference} is no clone of the authors' STAU code")
     if min(arguments.repeats, arguments.threads, arguments.batch, arguments.hidden) < 1:
         parser.error("--repeats, --threads, --batch and --hidden must be at least 1")
+    return arguments
+
+
+def main() -> None:
+    arguments = parse()
     torch.set_num_threads(arguments.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     print(machine())

@@ -1,5 +1,6 @@
 """The pages: their programs run, and their commands are commands."""
 
+import importlib
 import re
 import shlex
 import shutil
@@ -15,8 +16,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer
 from videos import write
 
-from vidpred import cli, weights
-from vidpred.cells import STGRUCell
+from vidpred import cells, cli, weights
 from vidpred.data import prepare, sources
 from vidpred.models import zoo
 from vidpred.tasks import ForecastTask
@@ -27,9 +27,9 @@ ELSEWHERE = ROOT / "docs" / "adding-a-cell.md"  # what tests/test_adding_a_cell.
 # What a block says a name is, of which the page does not tell how to come by it.
 GIVEN: dict[str, dict[str, Any]] = {
     "concepts.md": {
-        "cell": STGRUCell(2, 2),
+        "cell": cells.STGRUCell(2, 2),
         "flow": torch.rand(1, 2, 8, 8),
-        "state": STGRUCell(2, 2).init_state(torch.rand(1, 2, 8, 8)),
+        "state": cells.STGRUCell(2, 2).init_state(torch.rand(1, 2, 8, 8)),
     },
     "detection.md": {"prediction": torch.rand(1, 10, 3, 32, 32)},
 }
@@ -47,10 +47,12 @@ def blocks(page: Path, language: str) -> Iterator[tuple[int, str]]:
         yield text.count("\n", 0, block.start(2)), textwrap.dedent(block[2])
 
 
-def commands(page: Path) -> list[str]:
-    """The arguments of every command on a page."""
+def commands(page: Path) -> list[list[str]]:
+    """Every command on a page: its program, ``vidpred`` or a benchmark, and the arguments."""
     text = "".join(block for _, block in blocks(page, "console")).replace("\\\n", " ")
-    return re.findall(r"^(?:torchrun .* -m )?vidpred (.+)$", text, re.MULTILINE)
+    program = r"^(?:torchrun .* -m |python )?((?:vidpred|benchmarks/\w+\.py) .+)$"
+    lines = re.findall(program, text, re.MULTILINE)
+    return [shlex.split(line.replace(" NAME ", " videos "), comments=True) for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("RUN/config.yaml", "RUN.yaml", "FILE"):
         shutil.copy(ROOT / "tests" / "conf" / "forecast.yaml", folder / name)
     shutil.copytree(folder / "RUN", folder / "RUN2")
+    for model in ("CLONE_OF_STAU/core/models/STAU.py", "STIPHR/core/models/STIP.py"):
+        (folder / model).parent.mkdir(parents=True)
+        (folder / model).touch()
     (_, detector), *_ = blocks(ROOT / "docs" / "detection.md", "python")
     (folder / "my_module.py").write_text(detector)
 
@@ -122,9 +127,23 @@ def test_the_page_on_cells_is_run_by_its_own_test():
 def test_commands_parse(page: Path, files: Path, monkeypatch: pytest.MonkeyPatch):
     """Each is stopped when it has read its arguments, and would begin."""
     monkeypatch.chdir(files)
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
     monkeypatch.setattr(ArgumentParser, "instantiate", lambda *_: sys.exit(0))
-    for command in commands(page):
-        arguments = shlex.split(command.replace(" NAME ", " videos "), comments=True)
+    for program, *arguments in commands(page):
+        if program != "vidpred":
+            monkeypatch.setattr(sys, "argv", [program, *arguments])
+            importlib.import_module(Path(program).stem).parse()
+            continue
         with pytest.raises(SystemExit) as end:
             sys.exit(cli.main(arguments))
-        assert end.value.code == 0, command
+        assert end.value.code == 0, arguments
+
+
+def test_the_tables_of_the_readme_name_every_unit_and_model():
+    text = (ROOT / "README.md").read_text()
+    _, tables, _ = re.split(r"\[(?:start|end):tables\]", text)
+    units, models, below = tables.split("|\n\n")
+    assert set(re.findall(r"`(\w+Cell)`", units)) == {unit.__name__ for unit in cells.UNITS}
+    rows = set(re.findall(r"^\| `(\w+)", models, re.MULTILINE))
+    settings = set(re.findall(r"`(\w+_\w+)`", below))
+    assert rows | settings == set(zoo.__all__)
