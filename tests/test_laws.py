@@ -313,7 +313,8 @@ def gradients_are_right(core: Cell, channels: int) -> None:
         for frame in (flow, rest[0]):
             output, kept = functional_call(core, weights, (frame, kept))
             outputs.append(output)
-        return (*outputs, *tree_leaves(kept))
+        # gradcheck of torch 2.14 stumbles over what no gradient leads to: MIM's mask.
+        return tuple(x for x in (*outputs, *tree_leaves(kept)) if x.requires_grad)
 
     given = [tensor.detach().requires_grad_() for tensor in (*parameters, *frames, *leaves)]
     assert torch.autograd.gradcheck(numbers, given, fast_mode=True)
