@@ -1,4 +1,6 @@
+import os
 import re
+import signal
 import subprocess
 import sys
 from fractions import Fraction
@@ -8,9 +10,10 @@ import pytest
 import torch
 import yaml
 from command import vidpred
+from torch.utils.data import Dataset, get_worker_info
 
 from vidpred import cli
-from vidpred.data import Video, write_video
+from vidpred.data import MovingMNISTData, Video, write_video
 from vidpred.models import Discriminator, Predictor, zoo
 from vidpred.weights import load as load_weights
 
@@ -390,6 +393,34 @@ def test_divergence_is_one_line(tmp_path):
     )
     assert status == 1
     assert err.splitlines()[-1].startswith("vidpred: error: the loss is nan at step ")
+
+
+class OutOfMemory(MovingMNISTData):
+    """The system kills a worker for its memory."""
+
+    def setup(self, stage=None):
+        super().setup(stage)
+        self.train_set = Killing()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class Killing(Dataset):
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        assert get_worker_info() is not None
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_one_line(tmp_path):
+    options = ("--data", "test_cli.OutOfMemory", "--data.num_workers=1", "--trainer.max_steps=1")
+    folder = ("--trainer.default_root_dir", tmp_path)
+    status, _, err = vidpred("fit", "--config", CONF / "forecast.yaml", *options, *folder)
+    assert status == 2
+    (error,) = (line for line in err.splitlines() if line.startswith("vidpred: error: "))
+    assert "a worker process of the data was killed" in error
+    assert "fewer num_workers or a smaller batch_size (DataLoader worker (pid" in error
+    assert "Traceback" not in err
 
 
 def test_traceback_on_request(monkeypatch):

@@ -243,6 +243,11 @@ def one_line(message: str) -> str:
     """
     if re.match(r"Caught \w+ in DataLoader worker", message):
         message = message.strip().splitlines()[-1].partition(": ")[2]
+    if message.startswith(_WORKER_GONE):
+        message = (
+            "a worker process of the data was killed, as where memory ends: use fewer num_workers "
+            f"or a smaller batch_size ({message.strip()})"
+        )
     keys = re.findall(r'Parser key "([^"]+)"', message)
     paths = re.findall(r"class_path[ =]'([^']+)'", message)
     lines = (_FRAME.sub("", line).strip() for line in message.splitlines())
@@ -257,6 +262,7 @@ def one_line(message: str) -> str:
     return ": ".join(filter(None, [".".join(dict.fromkeys(keys)), reason]))
 
 
+_WORKER_GONE = "DataLoader worker (pid"
 _FRAME = re.compile(
     r"""^[\s-]*((Parser\ key\ "[^"]+":|Problem\ with\ given\ class_path\ '[^']+':
     |Type\ \S*Callable.*?expects\ a\ function\ or\ a\ callable\ class:)\s*)*
@@ -296,4 +302,5 @@ def _expected(error: Exception) -> bool:
     )
     # Not imported for their names' sake: Lightning and torch take seconds.
     others = {"MisconfigurationException", "OutOfMemoryError", "ParserError"}
-    return isinstance(error, kinds) or type(error).__name__ in others
+    gone = str(error).startswith(_WORKER_GONE)  # of no class of its own
+    return isinstance(error, kinds) or type(error).__name__ in others or gone
