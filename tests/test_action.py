@@ -239,7 +239,8 @@ def test_accuracies_of_what_is_not_finite_are_none(tmp_path):
     forward = model.forward
     first = iter([torch.nan])  # one batch is enough
     model.forward = lambda frames: forward(frames) * next(first, 1.0)
-    trainer(tmp_path).validate(model, data, verbose=False)
+    with pytest.raises(FloatingPointError, match="not finite in the validation at step 0"):
+        trainer(tmp_path).validate(model, data, verbose=False)
     assert all(map(math.isnan, model.results.values()))
 
 

@@ -16,6 +16,8 @@ from vidpred.tasks import AdversarialTask, DelayedStepLR, ForecastTask
 
 STEPS, EPOCH, BATCH, LENGTH, CONTEXT = 8, 3, 2, 6, 3
 SAMPLING = ScheduledSampling(start=0.6, slope=0.02)
+SCHEDULE = partial(DelayedStepLR, start=3, every=2, factor=0.7)
+OFTEN: Any = {"val_check_interval": 2, "check_val_every_n_epoch": None}
 
 
 class Interruption(Exception):
@@ -58,12 +60,12 @@ def run(
     ckpt_path=None,
     sampling=SAMPLING,
     accumulate=1,
+    scheduler: Any = SCHEDULE,
     **arguments,
 ):
     # Another seed of the global generators after the interruption: nothing may depend on them.
     seed_everything(0 if ckpt_path is None else 99, verbose=False)
     predictor = zoo.stacked(STGRUCell, hidden_channels=4, layers=1)
-    scheduler = partial(DelayedStepLR, start=3, every=2, factor=0.7)
     settings = {"context_length": CONTEXT, "sampling": sampling, "scheduler": scheduler, "seed": 5}
     # An adversarial task does by hand what the Trainer does for another.
     owner = arguments if kind is ForecastTask else settings
@@ -154,12 +156,27 @@ def test_resumed_run_equals_uninterrupted_run(
 
 @pytest.mark.parametrize("interrupted", [5, 7])
 def test_resumed_from_a_validation(tmp_path, kind, uninterrupted, interrupted):
-    often = {"val_check_interval": 2, "check_val_every_n_epoch": None}
     saving = ModelCheckpoint(dirpath=tmp_path, monitor="val_mse", save_last=True)
     with pytest.raises(Interruption):
-        run(tmp_path, kind, callbacks=[saving, Interrupt(interrupted)], **often)
-    resumed = run(tmp_path, kind, ckpt_path=tmp_path / "last.ckpt", **often)
+        run(tmp_path, kind, callbacks=[saving, Interrupt(interrupted)], **OFTEN)
+    resumed = run(tmp_path, kind, ckpt_path=tmp_path / "last.ckpt", **OFTEN)
     assert_same(resumed, uninterrupted)
+
+
+@pytest.mark.parametrize("often", [{}, OFTEN], ids=["at the end of epochs", "often"])
+def test_a_schedule_that_watches_the_validation_goes_on(tmp_path, kind, often):
+    # No change is an improvement by that threshold: every validation but the first is a tenth.
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau
+    worse = partial(plateau, patience=0, threshold=1e6, threshold_mode="abs")
+    settings: dict[str, Any] = {"kind": kind, "scheduler": worse, **often}
+    whole = run(tmp_path / "whole", **settings)
+    rates = [group["lr"] for group in whole[1][0]["param_groups"]]
+    assert rates == pytest.approx([1e-3 * 0.1 ** (3 if often else 1)])
+    saving = ModelCheckpoint(dirpath=tmp_path, save_top_k=-1)  # at every validation
+    with pytest.raises(Interruption):
+        run(tmp_path, callbacks=[saving, Interrupt(7)], **settings)
+    (checkpoint,) = tmp_path.glob("*step=6.ckpt")
+    assert_same(run(tmp_path, ckpt_path=checkpoint, **settings), whole)
 
 
 @pytest.mark.parametrize("interval", [2, 3, 4])

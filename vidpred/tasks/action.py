@@ -44,7 +44,7 @@ class ActionTask(Task):
         frozen: Train the classifier alone; ``False``: the predictor with it.
         optimizer: Makes the optimiser from the parameters.
         scheduler: Makes the learning-rate schedule from the optimiser, or ``None``. It advances
-            with every optimiser step; ``ReduceLROnPlateau`` with every epoch, watching
+            with every optimiser step; ``ReduceLROnPlateau`` with every validation, watching
             ``val_loss``.
         remat: As for :class:`ForecastTask`; of use where the predictor is trained.
 
@@ -56,7 +56,7 @@ class ActionTask(Task):
             no longer than the context, frames of another shape or range than the predictor's,
             labels that are no classes, a classifier for other channels, a checkpoint of another
             model.
-        FloatingPointError: While training: a loss that is not finite.
+        FloatingPointError: While training, a loss that is not finite; in a validation, predictions.
 
     Reference:
         Chang et al., STAU, arXiv:2204.09456, section 4.3.1. Differs: the paper does not say whether
@@ -185,6 +185,4 @@ class ActionTask(Task):
         self.results = {name: metric.compute().item() for name, metric in self._running.items()}
         if not math.isfinite(self.results["loss"]):  # what is most likely is then chance
             self.results = dict.fromkeys(self.results, math.nan)
-        for name, value in self.results.items():
-            # All processes have the same value; sync_dist says so to Lightning.
-            self.log(f"{stage}_{name}", value, prog_bar=True, sync_dist=True)
+        self._log_scores(stage, self.results)

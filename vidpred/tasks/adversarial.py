@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler
 
 from vidpred.losses import discriminator_loss, gan_loss, lp_loss
 from vidpred.models import Discriminator, Predictor
@@ -215,13 +215,3 @@ class AdversarialTask(ForecastTask):
         for scheduler in self._schedules(plateau=False):
             if scheduler.optimizer is optimizer:
                 scheduler.step()
-
-    def on_train_epoch_end(self) -> None:
-        watched = self.trainer.callback_metrics.get("val_mse")
-        for scheduler in self._schedules(plateau=True):
-            if watched is not None:  # an epoch may end before the first validation
-                scheduler.step(watched)
-
-    def _schedules(self, plateau: bool) -> list[Any]:
-        schedules = (config.scheduler for config in self.trainer.lr_scheduler_configs)
-        return [x for x in schedules if isinstance(x, ReduceLROnPlateau) == plateau]

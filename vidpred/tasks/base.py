@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable
+import math
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -31,7 +34,7 @@ class Task(LightningModule, abc.ABC):
         remat: As for :class:`vidpred.tasks.ForecastTask`.
 
     Attributes:
-        watched: The logged value that ``ReduceLROnPlateau`` watches.
+        watched: The logged value that ``ReduceLROnPlateau`` watches, at every validation.
 
     Raises:
         ValueError: ``context_length`` is below 1, ``remat`` is no such thing.
@@ -70,17 +73,37 @@ class Task(LightningModule, abc.ABC):
         (optimizer,) = self._make_optimizers()
         if self.scheduler is None:
             return optimizer
-        scheduler = self.scheduler(optimizer)
-        interval = "epoch" if isinstance(scheduler, ReduceLROnPlateau) else "step"
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {
-                "scheduler": scheduler,
-                "interval": interval,
-                "monitor": self.watched,
-                "strict": False,  # an epoch may end before the first validation
-            },
-        }
+        schedule = {"scheduler": self.scheduler(optimizer), "interval": "step"}
+        if isinstance(schedule["scheduler"], ReduceLROnPlateau):
+            # Validations advance it. The Trainer would after the checkpoint is written, too late.
+            schedule |= {"monitor": self.watched, "frequency": sys.maxsize}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def _schedules(self, plateau: bool) -> list[Any]:
+        schedules = (config.scheduler for config in self.trainer.lr_scheduler_configs)
+        return [x for x in schedules if isinstance(x, ReduceLROnPlateau) == plateau]
+
+    def _log_scores(self, stage: str, scores: Mapping[str, Tensor | float]) -> None:
+        """Log what an evaluation found; after a validation advance the schedules that watch it."""
+        logged = {f"{stage}_{name.lower()}": score for name, score in scores.items()}
+        # All processes have the same values; sync_dist says so to Lightning.
+        self.log_dict(logged, prog_bar=True, sync_dist=True)
+        if stage != "val":
+            return
+        if not all(map(math.isfinite, logged.values())):
+            raise FloatingPointError(
+                f"predictions are not finite in the validation at step {self.global_step}: lower "
+                "the learning rate or clip gradients (gradient_clip_val)"
+            )
+        if self.trainer.state.fn != TrainerFn.FITTING or self.trainer.sanity_checking:
+            return
+        for scheduler in self._schedules(plateau=True):
+            if self.watched not in logged:
+                raise ValueError(
+                    f"ReduceLROnPlateau watches {self.watched}, which is not among the scores "
+                    f"{', '.join(logged)}: add its metric"
+                )
+            scheduler.step(logged[self.watched])
 
     def _check_clips(self, frames: Tensor) -> None:
         """Refuse what is no clip, and clips that end with their known frames."""

@@ -57,7 +57,8 @@ class ForecastTask(Task):
         sampling: When to feed the true frame in training.
         optimizer: Makes the optimiser from the parameters.
         scheduler: Makes the learning-rate schedule from the optimiser, or ``None``. It advances
-            with every optimiser step; ``ReduceLROnPlateau`` with every epoch, watching ``val_mse``.
+            with every optimiser step; ``ReduceLROnPlateau`` with every validation, watching
+            ``val_mse``.
         metrics: Name and metric, made from the number of predicted frames.
         seed: Any integer; sets the random decisions of ``sampling``.
         remat: What training computes again instead of keeping it, for less memory:
@@ -71,7 +72,7 @@ class ForecastTask(Task):
         ValueError: ``context_length`` is below 1, ``remat`` is no such thing. While running: a clip
             no longer than the context, frames of another shape or range than the predictor's, a
             checkpoint of another model.
-        FloatingPointError: While training: a loss that is not finite.
+        FloatingPointError: While training, a loss that is not finite; in a validation, predictions.
 
     Example:
         >>> from vidpred.models import zoo
@@ -156,11 +157,6 @@ class ForecastTask(Task):
 
     def on_validation_epoch_end(self) -> None:
         self._finish("val")
-        if not all(values.isfinite().all() for values in self.results[MODEL].values()):
-            raise FloatingPointError(
-                f"predictions are not finite in the validation at step {self.global_step}: lower "
-                "the learning rate or clip gradients (gradient_clip_val)"
-            )
 
     def on_test_epoch_start(self) -> None:
         self._running = {}
@@ -222,6 +218,5 @@ class ForecastTask(Task):
             model: {name: metric.compute() for name, metric in metrics.items()}
             for model, metrics in self._running.items()
         }
-        for name, values in self.results[MODEL].items():
-            # All processes have the same value; sync_dist says so to Lightning.
-            self.log(f"{stage}_{name.lower()}", values.mean(), prog_bar=True, sync_dist=True)
+        means = {name: values.mean() for name, values in self.results[MODEL].items()}
+        self._log_scores(stage, means)
