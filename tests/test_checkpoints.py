@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from test_resume import TASKS, Interruption, adversarial, assert_same, run
+from test_resume import OFTEN, TASKS, Interruption, adversarial, assert_same, run
 
 from vidpred.tasks import ResumableCheckpoint
 from vidpred.tasks.checkpoints import WholeCheckpointIO
@@ -45,8 +45,8 @@ def test_an_interrupt_waits_for_the_end_of_a_step(tmp_path, monkeypatch, kind):
     assert pressed == [5]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     monkeypatch.undo()
-    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    assert saved["global_step"] == 5
+    assert step_of(tmp_path / "last.ckpt") == 5
+    assert [step_of(best) for best in tmp_path.glob("epoch=*.ckpt")] == [3]
     assert_same(run(tmp_path, kind, ckpt_path=tmp_path / "last.ckpt"), whole)
 
 
@@ -63,13 +63,13 @@ def test_interrupted_within_the_batches_of_a_step_it_takes_them_again(tmp_path, 
     with pytest.raises(SystemExit):
         run(tmp_path, kind, callbacks=[saving, Press()], **settings)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 3
+    assert step_of(tmp_path / "last.ckpt") == 3
     assert_same(run(tmp_path, kind, ckpt_path=tmp_path / "last.ckpt", **settings), whole)
 
 
 def test_the_end_of_a_training_is_saved(tmp_path):
     saving = ResumableCheckpoint(dirpath=str(tmp_path))
-    often = {"val_check_interval": 3, "check_val_every_n_epoch": None}
+    often: Any = {"val_check_interval": 3, "check_val_every_n_epoch": None}
     weights, _ = run(tmp_path, callbacks=[saving], **often)
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert saved["global_step"] == 8
@@ -77,23 +77,71 @@ def test_the_end_of_a_training_is_saved(tmp_path):
     assert len(list(tmp_path.glob("epoch=*.ckpt"))) == 1
 
 
+class Look(Callback):
+    """Which step ``last.ckpt`` holds whenever a batch begins."""
+
+    def __init__(self, folder):
+        self.last, self.steps = folder / "last.ckpt", []
+
+    def on_train_batch_start(self, *_):
+        self.steps.append(step_of(self.last) if self.last.exists() else 0)
+
+
+def step_of(checkpoint):
+    return torch.load(checkpoint, weights_only=True)["global_step"]
+
+
+EVERY_FOUR_BATCHES: Any = {"val_check_interval": 4, "check_val_every_n_epoch": None}
+
+
 @pytest.mark.parametrize(
-    ("every", "validations", "steps"),
-    [(3, 1.0, [0, 0, 0, 3, 4, 4, 6, 6]), (None, 0, [0, 0, 0, 0, 4, 4, 4, 4])],
-    ids=["between validations", "without validations"],
+    ("every", "validations", "accumulate", "steps"),
+    [
+        (3, 1.0, 1, [0, 0, 0, 3, 4, 4, 6, 6]),
+        (None, 0, 1, [0, 0, 0, 0, 4, 4, 4, 4]),
+        (None, 0, 2, [0, 0, 0, 0, 2, 2, 2, 2, 5, 5, 5, 5]),  # epochs of three batches, two steps
+    ],
+    ids=["between validations", "without validations", "without, of two batches a step"],
 )
 @pytest.mark.parametrize("kind", TASKS.values(), ids=TASKS)
-def test_a_training_is_saved(tmp_path, recwarn, kind, every, validations, steps):
-    saving, saved = ResumableCheckpoint(dirpath=str(tmp_path), every_n_train_steps=every), []
-
-    class Look(Callback):
-        def on_train_batch_start(self, *_):
-            saved.append(saving._last_global_step_saved)
-
-    often = {"val_check_interval": 4, "check_val_every_n_epoch": None}
-    run(tmp_path, kind, callbacks=[saving, Look()], limit_val_batches=validations, **often)
-    assert saved == steps
+def test_a_training_is_saved(tmp_path, recwarn, kind, every, validations, accumulate, steps):
+    saving = ResumableCheckpoint(dirpath=str(tmp_path), every_n_train_steps=every)
+    look, settings = Look(tmp_path), {"limit_val_batches": validations, "accumulate": accumulate}
+    run(tmp_path, kind, callbacks=[saving, look], **settings, **EVERY_FOUR_BATCHES)
+    assert look.steps == steps
     assert not [x for x in recwarn if "manual optimization" in str(x.message)]
+
+
+@pytest.mark.parametrize(
+    ("often", "steps"),
+    [({}, [0, 0, 0, 3, 3, 3, 6, 6]), (OFTEN, [0, 0, 2, 2, 4, 4, 6, 6])],
+    ids=["at the end of epochs", "often"],
+)
+def test_validations_that_find_no_better_model_save_the_last(tmp_path, often, steps):
+    class Worse(Callback):
+        def on_validation_epoch_end(self, trainer, pl_module):
+            pl_module.log("loss", float(trainer.global_step))
+
+    saving, look = ResumableCheckpoint("loss", dirpath=str(tmp_path)), Look(tmp_path)
+    run(tmp_path, callbacks=[Worse(), saving, look], **often)
+    assert look.steps == steps
+    assert step_of(tmp_path / "last.ckpt") == 8
+    assert [step_of(best) for best in tmp_path.glob("epoch=*.ckpt")] == [next(filter(None, steps))]
+
+
+@pytest.mark.parametrize("every", [2, 4])
+def test_the_best_model_is_kept_where_the_last_is_written_as_often(tmp_path, every):
+    scores = {}
+
+    class Score(Callback):
+        def on_validation_end(self, trainer, pl_module):
+            scores[trainer.global_step] = trainer.callback_metrics["val_mse"].item()
+
+    saving = ResumableCheckpoint(dirpath=str(tmp_path), every_n_train_steps=every)
+    run(tmp_path, callbacks=[Score(), saving], **EVERY_FOUR_BATCHES)
+    (best,) = tmp_path.glob("epoch=*.ckpt")
+    assert step_of(best) == min(scores, key=lambda step: scores[step])
+    assert saving.best_model_score == min(scores.values())
 
 
 def test_a_failure_between_two_updates_of_a_step_leaves_the_last_sound_state(tmp_path):
@@ -107,7 +155,7 @@ def test_a_failure_between_two_updates_of_a_step_leaves_the_last_sound_state(tmp
         run(tmp_path, adversarial, callbacks=[saving, Fail()], limit_val_batches=0)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert [file.name for file in tmp_path.glob("*.ckpt")] == ["last.ckpt"]
-    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4
+    assert step_of(tmp_path / "last.ckpt") == 4
 
 
 class Diverge(Callback):
@@ -128,9 +176,8 @@ class Diverge(Callback):
 )
 def test_a_diverged_run_leaves_the_last_sound_state(tmp_path, at, says):
     saving = ResumableCheckpoint(dirpath=str(tmp_path))
-    often = {"val_check_interval": 2, "check_val_every_n_epoch": None}
     with pytest.raises(FloatingPointError, match=says):
-        run(tmp_path, callbacks=[Diverge(at), saving], **often)
+        run(tmp_path, callbacks=[Diverge(at), saving], **OFTEN)
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert saved["global_step"] == 2 * ((at - 1) // 2)
     assert all(weight.isfinite().all() for weight in saved["state_dict"].values())
