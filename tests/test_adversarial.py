@@ -1,12 +1,14 @@
 """The adversarial task against its algorithm, written out."""
 
 import math
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.plugins.precision import MixedPrecision
 from test_forecast import CONTEXT, LENGTH, Losses, data, loader, predictor, trainer
 
 from vidpred.models import Discriminator, zoo
@@ -242,7 +244,8 @@ def test_what_is_for_the_task_is_refused_of_the_trainer(tmp_path, name):
     trainer(tmp_path, limit_test_batches=1, **wrong).test(task(), data(), verbose=False)
 
 
-def test_a_trainer_can_be_used_again_after_a_fit_that_failed(tmp_path):
+@pytest.mark.parametrize("again", ["the same", "another number", "another task"])
+def test_a_trainer_can_be_used_again_after_a_fit_that_failed(tmp_path, again):
     class Fail(Callback):
         failed = False
 
@@ -251,11 +254,45 @@ def test_a_trainer_can_be_used_again_after_a_fit_that_failed(tmp_path):
                 self.failed = True
                 raise RuntimeError("failed")
 
-    fit, model = trainer(tmp_path, max_steps=1, callbacks=[Fail()]), task(accumulate_grad_batches=2)
+    model = task(accumulate_grad_batches=2)
+    fit = trainer(tmp_path, max_epochs=1, callbacks=[Fail()])
     with pytest.raises(RuntimeError, match="failed"):
         fit.fit(model, data())
-    fit.fit(model, data())
-    assert fit.global_step == 1
+    if again == "another number":
+        model = task(accumulate_grad_batches=4)
+    elif again == "another task":
+        model = ForecastTask(predictor(), context_length=CONTEXT)
+    fit.fit(model, data(epoch_size=8))
+    assert fit.global_step == {"the same": 2, "another number": 1, "another task": 4}[again]
+
+
+@pytest.mark.parametrize("growth_interval", [1, 3, 4])
+def test_gradients_of_float16_are_unscaled_together(tmp_path, growth_interval):
+    """As it grows, the scale changes with steps of the discriminator, of the predictor, or both."""
+
+    class Float32(MixedPrecision):  # so that nothing but the scale can make a difference
+        def autocast_context_manager(self):
+            return nullcontext()
+
+    class Gradients(Callback):
+        def __init__(self):
+            self.seen: list[torch.Tensor] = []
+
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+            self.seen += [p.grad.clone() for g in optimizer.param_groups for p in g["params"]]
+
+    def gradients(**arguments: Any) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        found, model = Gradients(), task(accumulate_grad_batches=4)
+        fit = trainer(tmp_path, max_steps=4, callbacks=[found], **arguments)
+        fit.fit(model, data(epoch_size=8))
+        return found.seen
+
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=growth_interval)
+    scaled = gradients(plugins=[Float32("16-mixed", "cpu", scaler)])
+    assert scaler.get_scale() > 1024
+    for found, expected in zip(scaled, gradients(), strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -132,8 +133,6 @@ class AdversarialTask(ForecastTask):
         return optimizers, [make(optimizer) for optimizer, make in pairs if make]
 
     def configure_callbacks(self) -> list[Any]:
-        if self.trainer.accumulate_grad_batches == self.accumulate_grad_batches:
-            self.trainer.accumulate_grad_batches = 1  # what a fit that was stopped has left there
         # The only hook before the Trainer refuses them itself, with advice that is of no use here.
         for name, unset in (("gradient_clip_val", 0), ("accumulate_grad_batches", 1)):
             value = getattr(self.trainer, name) or unset
@@ -142,7 +141,7 @@ class AdversarialTask(ForecastTask):
                     f"{name}={value} is for the task, which has two optimisers, not for the "
                     f"Trainer: --model.{name} {value} instead of --trainer.{name} {value}"
                 )
-        return []
+        return [_Forget()]
 
     def on_fit_start(self) -> None:
         # Refused as an argument of the Trainer, it still tells its loops which batches make a step.
@@ -163,10 +162,7 @@ class AdversarialTask(ForecastTask):
                 terms |= self._tell_apart(truth, predicted.detach())
                 self._backward(terms["d_loss"], batch_idx, "the discriminator's loss")
                 if self._makes_a_step(batch_idx):
-                    # Not by its own step(), which the Trainer would count as one of the training.
-                    wrapped = discriminator_optimizer.optimizer
-                    self.trainer.strategy.optimizer_step(wrapped, lambda: None, model=self)
-                    self._finish_step(wrapped)
+                    self._step_discriminator(discriminator_optimizer.optimizer)
         with self.toggled_optimizer(optimizer):
             if self.adversarial:
                 terms |= self._judge(truth, predicted)
@@ -179,6 +175,18 @@ class AdversarialTask(ForecastTask):
         self.log("train_loss", loss, prog_bar=True, sync_dist=True)
         self.log_dict(terms, sync_dist=True)
         return loss
+
+    def _step_discriminator(self, optimizer: Optimizer) -> None:
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)  # of 16-mixed
+        scale = scaler.get_scale() if scaler else 1.0
+        # Not by its own step(), which the Trainer would count as one of the training.
+        self.trainer.strategy.optimizer_step(optimizer, lambda: None, model=self)
+        self._finish_step(optimizer)
+        if scaler and (change := scaler.get_scale() / scale) != 1:
+            # The predictor's gradients of earlier batches are to be unscaled with the new scale.
+            for parameter in self.predictor.parameters():
+                if parameter.grad is not None:
+                    parameter.grad *= change
 
     def _tell_apart(self, truth: Tensor, predicted: Tensor) -> dict[str, Tensor]:
         """The discriminator's loss, and how sure it is."""
@@ -215,3 +223,13 @@ class AdversarialTask(ForecastTask):
         for scheduler in self._schedules(plateau=False):
             if scheduler.optimizer is optimizer:
                 scheduler.step()
+
+
+class _Forget(Callback):
+    """Lets a Trainer be used again after a fit that failed: the task has no hook of its own."""
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        if isinstance(pl_module, AdversarialTask):
+            pl_module.on_fit_end()
