@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from command import vidpred
 from lightning.pytorch.callbacks import ModelCheckpoint
 from test_forecast import trainer
 from test_resume import Interrupt, Interruption, assert_same
@@ -391,9 +392,9 @@ def test_the_examples_differ_where_they_say():
 def test_two_processes_train_and_score_as_one_with_both_shards(tmp_path):
     """Eleven clips to score: one process has six of them, the other five."""
 
-    def run(folder, batch_size, *settings):
-        command = [
-            *(sys.executable, "-m", "vidpred", "fit", "--model", "vidpred.tasks.ActionTask"),
+    def run(start, folder, batch_size, *settings):
+        arguments = [
+            *("fit", "--model", "vidpred.tasks.ActionTask"),
             *("--model.context_length=2", "--model.predictor", "vidpred.models.zoo.stau"),
             *("--model.predictor.hidden_channels=4", "--model.predictor.layers=2"),
             *("--model.frozen=false", "--model.classifier.in_channels=4"),
@@ -406,16 +407,22 @@ def test_two_processes_train_and_score_as_one_with_both_shards(tmp_path):
             *("--trainer.callbacks=vidpred.tasks.ResumableCheckpoint", "--trainer.logger=false"),
             *("--trainer.callbacks.monitor=val_loss", *settings),
         ]
-        path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-        environment = {**os.environ, "PYTHONPATH": path}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
+        status, _, err = start(*arguments)
+        assert status == 0, err
         content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
         (saved,) = (x for k, x in content["callbacks"].items() if "Checkpoint" in k)
         return content["state_dict"], saved["current_score"].item()
 
-    weights, score = run(tmp_path / "1", 4)
-    found, together = run(tmp_path / "2", 2, "--trainer.devices=2", "--trainer.strategy=ddp")
+    def elsewhere(*arguments):  # the first process starts the second as it was started itself
+        command = [sys.executable, "-m", "vidpred", *arguments]
+        path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, "PYTHONPATH": path}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        return done.returncode, done.stdout, done.stderr
+
+    two = ("--trainer.devices=2", "--trainer.strategy=ddp")
+    weights, score = run(vidpred, tmp_path / "1", 4)
+    found, together = run(elsewhere, tmp_path / "2", 2, *two)
     assert together == pytest.approx(score, rel=1e-5)
     for name, weight in weights.items():
         torch.testing.assert_close(found[name], weight, rtol=1e-5, atol=3e-6)
