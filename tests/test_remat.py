@@ -15,7 +15,7 @@ from test_cli import weights
 from test_predictor import CHANNELS, any_model, build, clip
 from torch import Tensor
 
-from vidpred.cells import total_penalty
+from vidpred.cells import Cell, ConvGRUCell, Remat, Stack, total_penalty
 from vidpred.models import Discriminator, Predictor, zoo
 from vidpred.models.remat import RematSetting
 from vidpred.tasks import ForecastTask
@@ -126,6 +126,34 @@ def test_a_prediction_is_the_same_and_nothing_is_run_twice(monkeypatch: Any) -> 
     assert len(runs) == 2
     model(context, 2).sum().backward()
     assert len(runs) == 2 + 2 + 2
+
+
+def switched(cell: Cell) -> Cell:
+    cell.remat = True
+    return cell
+
+
+@pytest.mark.parametrize(("own", "unset"), [(switched, 1), (Remat, 2)])
+def test_units_have_a_remat_of_their_own(own: Callable[[Cell], Cell], unset: int) -> None:
+    runs: list[Any] = []
+    frames, plain = clip(3, dtype=torch.float32), zoo.stacked(ConvGRUCell, CHANNELS, 4, 2, 2)
+
+    def unit() -> Cell:
+        cell = ConvGRUCell(4, 4, 3)
+        cell.register_forward_pre_hook(lambda *given: runs.append(given))
+        return cell
+
+    def times(model: Predictor) -> float:
+        runs.clear()
+        model(frames, 2).sum().backward()
+        return len(runs) / (4 * 2)
+
+    wirings = own(Stack([unit(), unit()])), Stack([own(unit()), own(unit())])
+    whole, each = (Predictor(plain.encoder, core, plain.decoder) for core in wirings)
+    assert times(whole) == times(each) == 2
+    for remat, expected in (("cells", 2), (None, unset)):
+        each.remat = remat  # type: ignore[assignment]
+        assert times(each) == expected
 
 
 def test_predictions_that_do_not_enter_are_not_kept(monkeypatch: Any) -> None:

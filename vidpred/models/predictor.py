@@ -41,7 +41,8 @@ class Predictor(nn.Module):
             in the form that they have in a YAML file; ``None`` for a predictor of other origin.
         remat: What training computes again in the backward pass, for less memory and equal numbers.
             A number: so many time steps at once, between which states and predictions are kept.
-            ``"cells"``: each of the core's units at each step. ``None``: nothing.
+            ``"cells"``: each of the core's units at each step. ``None``: nothing. Until it is set,
+            units keep a ``remat`` of their own; a :class:`~vidpred.cells.Remat` always does.
 
     Example:
         >>> import torch
@@ -67,7 +68,7 @@ class Predictor(nn.Module):
         self.in_channels = encoder.in_channels // patch**2
         self.stride = patch * encoder.stride
         self.recipe: dict[str, Any] | None = None
-        self.remat = None
+        self._remat: RematSetting = None  # not by the setter: units may have a remat of their own
         to_channels_last(self)
 
     @property
@@ -77,7 +78,7 @@ class Predictor(nn.Module):
     @remat.setter
     def remat(self, remat: RematSetting) -> None:
         check_remat(remat)
-        self._remat: RematSetting = remat
+        self._remat = remat
         for unit in units(self.core):
             unit.remat = remat == "cells"
 

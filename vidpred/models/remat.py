@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from vidpred.cells import Cell, Reversible
+from vidpred.cells import Cell, Remat, Reversible
 
 RematSetting = int | Literal["cells"] | None
 
@@ -31,7 +31,8 @@ def units(core: Cell[Any, Any]) -> Iterator[Cell[Any, Any]]:
     if isinstance(core, Reversible):
         return
     if not any(isinstance(part, Cell) for parts in lists for part in parts):
-        yield core
+        if not isinstance(core, Remat):
+            yield core
         return
     for child in core.children():
         for part in child if isinstance(child, nn.ModuleList) else [child]:
