@@ -149,6 +149,20 @@ def test_gradients_are_those_of_a_stack_that_keeps_activations(name: str) -> Non
         assert_equal(result[2], results[0][2], 1e-10)
 
 
+@pytest.mark.parametrize("bias", [0.0, 6.0, 12.0, 100.0])
+def test_gradients_are_those_of_a_stack_for_any_gate(bias: float) -> None:
+    core, shape = build("units", torch.float32)
+    for cell in core.modules():
+        if isinstance(cell, ReversiblePMCell):
+            nn.init.constant_(cell.attention.bias, bias)  # type: ignore[arg-type]
+    gradients = []
+    for made in (core, plain(core)):
+        loss = torch.stack(run(made, clip(4, **shape))[0]).square().sum()
+        found = torch.autograd.grad(loss, list(made.parameters()))
+        gradients.append(torch.cat([gradient.flatten() for gradient in found]))
+    assert (gradients[0] - gradients[1]).norm() < 1e-5 * gradients[1].norm()
+
+
 @any_core
 def test_gradients_are_right_and_those_of_the_weights_of_the_forward_pass(name: str) -> None:
     # The check replaces the weights by others for the time of the forward pass.
@@ -175,12 +189,12 @@ def kept(core: Any, frames: list[Tensor]) -> float:
 
 
 @any_core
-def test_nothing_is_kept_but_states_memories_and_the_top(name: str) -> None:
+def test_nothing_is_kept_but_states_half_of_each_input_and_the_top(name: str) -> None:
     core, shape = build(name)
     layers = sum(isinstance(cell, ReversiblePMCell) for cell in core.core.modules())
     for steps in (1, 4):
-        # Of every step h, c and m of each layer, and at the top x1 and x2.
-        states = steps * (3 * layers + 2)
+        # Of every step h, c, m and x2 of each layer, and at the top x1 and x2.
+        states = steps * (4 * layers + 2)
         assert kept(core, clip(steps, **shape)) == states
     assert kept(plain(core), clip(4, **shape)) > 4 * states
 

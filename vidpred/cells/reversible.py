@@ -26,9 +26,15 @@ class ReversibleFlow(NamedTuple):
 
 
 class Invertible(Cell[ReversibleFlow, Kept], Generic[Kept]):
-    """A cell whose ``x1`` and ``x2`` can be told from those that it lets rise."""
+    """A cell whose ``x1`` and ``x2`` can be told from those that it lets rise.
+
+    Attributes:
+        kept: What of the flow that enters the inverse does not bring back, or not to the last
+            digits: a :class:`Reversible` stack keeps it.
+    """
 
     wiring = Stack
+    kept: tuple[str, ...] = ("m",)
 
     @abc.abstractmethod
     def inverse(self, flow: ReversibleFlow, state: Kept) -> ReversibleFlow:
@@ -62,14 +68,14 @@ class Inverse(Invertible[Kept]):
         return self.cell(flow, state)[0]
 
 
-def _climb(both_ways: Any, flow: Any, states: Any) -> tuple[Any, list[Any], list[Tensor]]:
-    """Run the cells; return what rises, the states that are left, and each ``m`` that entered."""
-    left, memories = [], []
+def _climb(both_ways: Any, flow: Any, states: Any) -> tuple[Any, list[Any], list[Any]]:
+    """Run the cells; return what rises, the states that are left, and what each keeps."""
+    left, kept = [], []
     for (cell, _), state in zip(both_ways, states, strict=True):
-        memories.append(flow.m)
+        kept.append({name: getattr(flow, name) for name in cell.kept})
         flow, state = cell(flow, state)
         left.append(state)
-    return flow, left, memories
+    return flow, left, kept
 
 
 class _Retraced(torch.autograd.Function):
@@ -79,9 +85,9 @@ class _Retraced(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, both_ways: Any, layout: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
         flow, states, weights = tree_unflatten(tensors, layout)
-        flow, left, memories = _climb(both_ways, flow, states)
-        kept, ctx.layout = tree_flatten((flow, left, memories, states, weights))
-        ctx.save_for_backward(*kept)
+        flow, left, kept = _climb(both_ways, flow, states)
+        saved, ctx.layout = tree_flatten((flow, left, kept, states, weights))
+        ctx.save_for_backward(*saved)
         ctx.both_ways = both_ways
         device = flow.x1.device.type
         ctx.autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
@@ -91,7 +97,7 @@ class _Retraced(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError("Reversible has no second derivatives; a Stack of its cells has")
-        flow, left, memories, states, weights = tree_unflatten(ctx.saved_tensors, ctx.layout)
+        flow, left, kept, states, weights = tree_unflatten(ctx.saved_tensors, ctx.layout)
         to_flow, to_left = tree_unflatten(gradients, tree_structure((flow, left)))
         to_states, to_weights = [], []
         for i in reversed(range(len(states))):
@@ -99,7 +105,7 @@ class _Retraced(torch.autograd.Function):
             with torch.autocast(*ctx.autocast):
                 named = {f"cell.{name}": weight for name, weight in weights[i].items()}
                 flow, _ = functional_call(inverse, named, (flow, left[i]))
-                flow = flow._replace(m=memories[i])
+                flow = flow._replace(**kept[i])
                 tensors, layout = tree_flatten((weights[i], flow, states[i]))
                 tensors = [tensor.detach().requires_grad_() for tensor in tensors]
                 with torch.enable_grad():
@@ -117,9 +123,10 @@ class _Retraced(torch.autograd.Function):
 class Reversible(Stack):
     """A stack that recomputes in the backward pass what entered a cell from what rose from it.
 
-    No activations are kept: only ``x1`` and ``x2`` at the top, and what the recurrence keeps in any
-    case, the states and ``m``. Numbers and gradients are those of a
-    :class:`~vidpred.cells.Stack`, up to the rounding of the inverses.
+    No activations are kept: only ``x1`` and ``x2`` at the top, what the recurrence keeps in any
+    case, the states and ``m``, and where the inverse of a cell would lose digits of ``x2``
+    (:attr:`Invertible.kept`), that. Numbers and gradients are those of a
+    :class:`~vidpred.cells.Stack`, up to rounding.
 
     Args:
         cells: From bottom to top. An :class:`Inverse` brings no weights of its own: the cell that

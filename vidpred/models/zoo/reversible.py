@@ -29,7 +29,8 @@ def crevnet(
 
     The network sees the last ``depth`` frames and predicts as many, of which one is new. Its width
     follows from the frames: a unit's states have half of ``in_channels * 4**len(blocks)`` channels.
-    Of a training step only these states are kept for the backward pass, and no activations.
+    Of a training step only these states and half of what enters each unit are kept for the backward
+    pass, and no activations.
 
     Args:
         in_channels: Channels of a frame.
