@@ -32,6 +32,7 @@ from vidpred.cells import (
     Windowed,
     Zigzag,
 )
+from vidpred.cells.mau import attend
 
 
 class Seen(NamedTuple):
@@ -197,6 +198,21 @@ def test_stau_without_spatial_attention_is_mau() -> None:
         assert torch.equal(s, expected)
         for a, b in zip(tree_leaves(one), tree_leaves(other), strict=True):
             assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+@pytest.mark.parametrize("scale", [1.0, 0.01])
+def test_attention_in_half_precision_is_that_of_float32(scaled: bool, scale: float) -> None:
+    """Sums over maps of this size exceed it, their terms come near the least that it can hold."""
+    generator = torch.Generator().manual_seed(0)
+    maps = scale * torch.rand(4, 1, 64, 64, 64, generator=generator)
+    maps = (maps * torch.tensor([4.0, 1.0, 1.001, 1.002]).view(-1, 1, 1, 1, 1)).half()
+    halves, exact = (
+        attend(query, past, past, scaled, "attention")
+        for query, *past in (list(maps), list(maps.float()))
+    )
+    assert halves.dtype == torch.float16
+    torch.testing.assert_close(halves.float(), exact, rtol=2e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize(

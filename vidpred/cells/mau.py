@@ -46,11 +46,13 @@ def attend(
         >>> attend(ones, [ones, ones], [ones, 3 * ones], True, "attention")[0, 0, 0, 0].item()
         2.0
     """
+    # In half precision the sum over a map overflows, and divided before it, small products vanish.
+    wide = torch.promote_types(keys[0].dtype, torch.float32)
     # Reference by reference: a stacked history would be copied, and kept for backward, every step.
-    scores = torch.stack([(key * query).sum(dim=(1, 2, 3)) for key in keys])
+    scores = torch.stack([(key * query).sum(dim=(1, 2, 3), dtype=wide) for key in keys])
     if scaled:
         scores = scores / query[0].numel() ** 0.5
-    shares = scores.softmax(dim=0)
+    shares = scores.softmax(dim=0).to(values[0].dtype)
     show("attention", name, lambda: shares.movedim(0, 1))
     weights = shares[..., None, None, None]
     attended = weights[0] * values[0]
