@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 
 from vidpred import cells
@@ -56,6 +57,15 @@ def test_frames_may_be_known_of_some_samples(name: str) -> None:
         some, every, none = (model.step(frames[:, 1], state, k) for k in (known, True, False))
         for x, yes, no in zip(*map(tree_leaves, (some, every, none)), strict=True):
             assert_equal([x[::2], x[1]], [yes[::2], no[1]])
+
+
+def test_the_mask_may_be_on_another_device() -> None:
+    with FakeTensorMode():  # which needs no such device
+        with torch.device("cuda"):
+            model, frame = MODELS["frnn"](), torch.rand(2, 2, 8, 8)
+        known = torch.tensor([True, False])
+        prediction, _ = model.step(frame, model.init_state(frame), known)
+    assert (known.device.type, prediction.device.type) == ("cpu", "cuda")
 
 
 @any_model

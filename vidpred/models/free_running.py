@@ -46,7 +46,7 @@ class FreeRunningPredictor(Predictor):
             return None, state
         observed = self.core.observe(self._encode(frame)[-1], state)
         if known is not True:
-            observed = tree_map(partial(choose, known), observed, state)
+            observed = tree_map(partial(choose, known.to(frame.device)), observed, state)
         return None, observed
 
     def _predict(self, seen: None, state: Any, size: torch.Size) -> tuple[Tensor, Any]:

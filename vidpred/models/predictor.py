@@ -157,8 +157,8 @@ class Predictor(nn.Module):
             frame: ``(B, C, H, W)`` in [0, 1].
             state: From :meth:`init_state` or the last call.
             known: Whether this is a true frame, or else a prediction that is fed back; by sample
-                as a boolean ``(B,)``. A :class:`FreeRunningPredictor` looks at true ones only, to
-                others it makes no difference.
+                as a boolean ``(B,)``, on any device. A :class:`FreeRunningPredictor` looks at true
+                ones only, to others it makes no difference.
 
         Raises:
             ValueError: Wrong rank, channels or dtype of ``frame``; as in :meth:`rollout`, the range
