@@ -367,6 +367,8 @@ def one_line(error: pytest.ExceptionInfo[ValueError]) -> bool:
         (lambda: STAUCell(4, 4, tau=0), "tau must be at least 1 .* got 0"),
         (lambda: STAMCell(4, 4, separate=True), "three times those of T, S, O, got 4"),
         (lambda: STAUCell(4, 4, theta=0), "theta must be at least 1 .* got 0"),
+        (lambda: STAUCell(4, 4, temporal_attention="tempral"), "or None, got 'tempral'"),  # type: ignore[arg-type]
+        (lambda: STAUCell(4, 4, spatial_attention=False), "or None, got False"),  # type: ignore[arg-type]
     ],
 )
 def test_what_cells_refuse(make: Callable[[], Any], says: str) -> None:

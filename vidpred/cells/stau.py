@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 
@@ -48,8 +48,8 @@ class STAUCell(MotionAware[LadderFlow]):
         size: (H, W) of the feature map, for ``norm="layer"``.
 
     Raises:
-        ValueError: An attention that leaves one of :math:`W_s, W_t` without use: ``None`` beside
-            ``None`` or beside the other domain's own.
+        ValueError: An attention that is none of these, or that leaves one of :math:`W_s, W_t`
+            without use: ``None`` beside ``None`` or beside the other domain's own.
 
     Shape:
         ``S`` of ``(B, hidden_channels, H, W)`` to the same; any H, W.
@@ -96,6 +96,12 @@ class STAUCell(MotionAware[LadderFlow]):
         )
         if theta < 1:
             raise ValueError(f"theta must be at least 1 layer (the unit's own), got {theta}")
+        for domain in (temporal_attention, spatial_attention):
+            if domain not in (*get_args(Domain), None):
+                raise ValueError(
+                    "temporal_attention and spatial_attention must be 'temporal', 'spatial' or "
+                    f"None, got {domain!r}"
+                )
         if (temporal_attention, spatial_attention) in {
             (None, None),
             (None, "spatial"),
