@@ -359,6 +359,18 @@ def test_step_compiles(name: str) -> None:
         close(a, b)
 
 
+@any_model
+def test_a_stream_may_fill_one_buffer_again_and_again(name: str) -> None:
+    model, frames = build(name), clip(4)
+    with torch.no_grad():
+        buffer = torch.empty_like(frames[:, 0])
+        state, expected_state = model.init_state(buffer), model.init_state(buffer)
+        for frame in frames.unbind(dim=1):
+            predicted, state = model.step(buffer.copy_(frame), state)
+            expected, expected_state = model.step(frame, expected_state)
+            close(predicted, expected)
+
+
 def test_deepcopy_predicts_the_same() -> None:
     model, context = build("iprnn"), clip(2)
     with torch.no_grad():

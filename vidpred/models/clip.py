@@ -65,6 +65,12 @@ class ClipPredictor(Predictor):
         frames = (frame.new_zeros(()).expand_as(frame) for _ in range(self.length - 1))
         return ClipState(tuple(frames), super().init_state(frame))
 
+    def step(
+        self, frame: Tensor, state: ClipState, known: bool | Tensor = True
+    ) -> tuple[Tensor, ClipState]:
+        # The state keeps the frame, and a stream may fill one buffer again and again.
+        return super().step(frame.clone(), state, known)
+
     def _observe(
         self, frame: Tensor, known: bool | Tensor, state: ClipState
     ) -> tuple[Any, ClipState]:
