@@ -13,7 +13,7 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 
 from vidpred import cells
-from vidpred.models import FreeRunningPredictor, zoo
+from vidpred.models import EncoderForecaster, FreeRunningPredictor, zoo
 
 MODELS: dict[str, Callable[[], FreeRunningPredictor]] = {
     "trajgru": lambda: zoo.trajgru(2, (4, 6), (1, 2), links=2, frame_channels=3),
@@ -120,6 +120,10 @@ def test_the_forecaster_starts_in_the_states_of_the_encoder_without_input() -> N
         assert torch.equal(top, after.forecaster[0][0].h)
 
 
+def unit() -> Any:
+    return cells.DGRUCell(2, 4)
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
@@ -129,6 +133,13 @@ def test_the_forecaster_starts_in_the_states_of_the_encoder_without_input() -> N
         (lambda: zoo.frnn(kernel_size=4), "kernel_size must be odd .* got 4"),
         (lambda: zoo.frnn(0), "at least one channel, got in_channels=0"),
         (lambda: cells.Fold([]), "at least one cell, got an empty list"),
+        (lambda: cells.Fold([unit()], [1, 2]), r"one for each of 1 cell\(s\) .* got \(1, 2\)"),
+        (lambda: zoo.frnn(strides=(2, 0) * 4), r"8 cell\(s\) and at least 1, got \(2, 0, 2"),
+        (lambda: zoo.trajgru(strides=(0, 2, 2)), "stride must be at least 1, got 0"),
+        (lambda: zoo.trajgru(strides=(1, 0, 2)), r"strides must be at least 1, got \(0, 2\)"),
+        (lambda: EncoderForecaster([], [], []), r"got 0 and 0 cells for strides=\(\)"),
+        (lambda: EncoderForecaster([unit()], [unit()], [2]), r"got 1 and 1 cells .*=\(2,\)"),
+        (lambda: EncoderForecaster([unit()], [], []), "got 1 and 0 cells for"),
         (lambda: zoo.trajgru(kernel_size=4), "kernel_size must be odd .* got 4"),
         (lambda: zoo.trajgru(0), "at least one channel, got in_channels=0"),
         (lambda: zoo.encoder_forecaster(cells.STGRUCell), "STGRU mixes its input with its state"),

@@ -53,6 +53,9 @@ class Fold(FreeRunning[FoldState]):
     Shape:
         ``(B, in_channels, H, W)`` to the same; H and W multiples of all strides.
 
+    Raises:
+        ValueError: No cells, or strides that are not as many or below 1.
+
     Reference:
         Oliu et al., ECCV 2018, arXiv:1712.00311, and the authors' code.
     """
@@ -67,6 +70,11 @@ class Fold(FreeRunning[FoldState]):
             raise ValueError("a wiring needs at least one cell, got an empty list")
         self.cells = nn.ModuleList(cells)
         self.strides = (1,) * len(cells) if strides is None else tuple(strides)
+        if len(self.strides) != len(cells) or min(self.strides) < 1:
+            raise ValueError(
+                f"strides must be one for each of {len(cells)} cell(s) and at least 1, got "
+                f"{self.strides}"
+            )
         self.stride = math.prod(self.strides)
         # What leaves a fold, leaves it where it came in.
         self.hidden_channels = cells[0].init_state(torch.empty(1, 1, 1, 1)).low.shape[1]

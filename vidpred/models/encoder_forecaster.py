@@ -39,6 +39,8 @@ class StridedEncoder(Encoder):
     def __init__(self, in_channels: int, hidden_channels: int, stride: int) -> None:
         super().__init__()
         at_least_one_channel(in_channels)
+        if stride < 1:
+            raise ValueError(f"stride must be at least 1, got {stride}")
         self.in_channels = in_channels
         self.stride = stride
         self.conv = shrinking(in_channels, hidden_channels, stride)
@@ -94,6 +96,9 @@ class EncoderForecaster(FreeRunning[EncoderForecasterState]):
     Shape:
         ``(B, C, H, W)`` to ``(B, hidden_channels, H, W)``; H and W multiples of all strides.
 
+    Raises:
+        ValueError: No cells, not as many each way, or strides that are not one less or below 1.
+
     Reference:
         Shi et al., NeurIPS 2017, arXiv:1706.03458, Fig. 1 and appendix.
 
@@ -117,9 +122,14 @@ class EncoderForecaster(FreeRunning[EncoderForecasterState]):
         strides: Sequence[int],
     ) -> None:
         super().__init__()
-        widths = [cell.hidden_channels for cell in encoder]
+        if not len(encoder) == len(forecaster) == len(strides) + 1:
+            raise ValueError(
+                "there is one cell each way for each level and one stride between two, got "
+                f"{len(encoder)} and {len(forecaster)} cells for strides={tuple(strides)}"
+            )
         if any(stride < 1 for stride in strides):
             raise ValueError(f"strides must be at least 1, got {tuple(strides)}")
+        widths = [cell.hidden_channels for cell in encoder]
         levels = list(zip(widths[:-1], widths[1:], strides, strict=True))
         self.encoder = nn.ModuleList(encoder)
         self.forecaster = nn.ModuleList(forecaster)
