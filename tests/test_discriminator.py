@@ -99,6 +99,11 @@ def test_frames_of_other_channels():
         Discriminator(3)(torch.rand(1, 2, 1, 16, 16))
 
 
+def test_frames_of_another_dtype():
+    with pytest.raises(ValueError, match=r"torch.float64, the model's weights torch.float32:"):
+        Discriminator(1)(torch.rand(1, 2, 1, 16, 16).double())
+
+
 def test_losses_are_means_of_the_papers_terms():
     real, fake = torch.randn(3, 5, dtype=torch.float64), torch.randn(3, 5, dtype=torch.float64)
     d_real, d_fake = real.sigmoid(), fake.sigmoid()

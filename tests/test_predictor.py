@@ -395,6 +395,10 @@ ALL = torch.ones(2, 2, dtype=torch.bool)
         (lambda m: m(GOOD[:, :, :1], 1), r"built for 2 channel.*\(2, 3, 1, 8, 8\)"),
         (lambda m: m(GOOD.transpose(1, 2), 1), r"built for 2 channel.*\(2, 2, 3, 8, 8\)"),
         (lambda m: m((GOOD * 255).to(torch.uint8), 1), r"floats in \[0, 1\], got torch.uint8"),
+        (
+            lambda m: m(GOOD.float(), 1),
+            r"are torch.float32, the model's weights torch.float64: conv",
+        ),
         (lambda m: m(GOOD * 255, 1), r"must lie in \[0, 1\], got values in \[.*, 25\d\.\d*\]"),
         (lambda m: m(with_value(GOOD, -0.25), 1), r"must lie in \[0, 1\], .* \[-0.25, "),
         (lambda m: m(with_value(GOOD, float("nan")), 1), r"must lie in \[0, 1\], .* nan"),

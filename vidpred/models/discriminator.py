@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from vidpred.cells.base import recomputed, to_channels_last
 from vidpred.models.folding import fold, folded_channels
-from vidpred.models.frames import check_frames, convolution_dtype
+from vidpred.models.frames import check_dtype, check_frames, convolution_dtype
 
 
 class Discriminator(nn.Module):
@@ -83,6 +83,7 @@ class Discriminator(nn.Module):
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits, large where a frame looks real, and the last feature maps."""
         check_frames(frames, self.in_channels)
+        check_dtype(frames, self)
         # The first layer's folded frames and maps are the widest. The frames, which are kept in any
         # case, quickly give both again: one time step after the other.
         x = torch.cat([recomputed(self._first_layer, frame) for frame in frames.unbind(dim=1)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def choose(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
@@ -32,6 +32,15 @@ def check_frames(frames: Tensor, channels: int) -> None:
         )
     if 0 in frames.shape:
         raise ValueError(f"frames must not be empty, got shape {tuple(frames.shape)}")
+
+
+def check_dtype(frames: Tensor, model: nn.Module) -> None:
+    """Refuse frames of another dtype than the model's weights, unless autocast converts them."""
+    weights = next(model.parameters(), frames).dtype
+    if frames.dtype != weights and not torch.is_autocast_enabled(frames.device.type):
+        raise ValueError(
+            f"frames are {frames.dtype}, the model's weights {weights}: convert one of them"
+        )
 
 
 def check_range(frames: Tensor) -> None:

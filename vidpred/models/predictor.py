@@ -14,7 +14,13 @@ from vidpred.cells.base import Cell, recomputed, to_channels_last
 from vidpred.models import pretrained
 from vidpred.models.autoencoder import Decoder, Encoder
 from vidpred.models.folding import fold, unfold
-from vidpred.models.frames import check_frames, check_range, choose, convolution_dtype
+from vidpred.models.frames import (
+    check_dtype,
+    check_frames,
+    check_range,
+    choose,
+    convolution_dtype,
+)
 from vidpred.models.remat import RematSetting, check_remat, units
 
 
@@ -215,11 +221,7 @@ class Predictor(nn.Module):
 
     def _check(self, frames: Tensor) -> None:
         check_frames(frames, self.in_channels)
-        weights = next(self.parameters(), frames).dtype
-        if frames.dtype != weights and not torch.is_autocast_enabled(frames.device.type):
-            raise ValueError(
-                f"frames are {frames.dtype}, the predictor's weights {weights}: convert one of them"
-            )
+        check_dtype(frames, self)
 
     def _unroll(
         self, frames: Tensor, known: Sequence[bool | Tensor], first: int
