@@ -10,6 +10,7 @@ import pytest
 import torch
 from test_laws import assert_equal, clip, loss, run, stacked, unit_law, wired
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vidpred import cells
@@ -75,6 +76,14 @@ def test_attention_weights_sum_to_one(unit: type[Cell]) -> None:
     for weight in weights:
         assert weight.min() >= 0
         torch.testing.assert_close(weight.sum(dim=1), torch.ones_like(weight[:, 0]))
+
+
+def test_attention_to_past_volumes_is_recorded_without_their_scores() -> None:
+    core = wired(cells.E3DLSTMCell, channels=8)
+    # Other kernels, which hold all scores, are refused.
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION), record(core) as layers:
+        run(core, clip(2, channels=8))
+    assert values(layers, "attention")
 
 
 @unit_law

@@ -151,8 +151,11 @@ def recall(query: Tensor, past: Sequence[Tensor]) -> Tensor:
     def weights() -> Tensor:
         # Attention to which volume a place is of gives the sums of the weights, without the scores.
         volume = torch.eye(len(past), dtype=keys.dtype, device=keys.device)
+        # The fused kernels want values as wide as the keys.
+        volume = F.pad(volume, (0, max(0, keys.shape[3] - len(past))))
         volume = volume.repeat_interleave(queries.shape[2], dim=0).expand(len(keys), 1, -1, -1)
         shares = F.scaled_dot_product_attention(queries, keys, volume, scale=1.0)
+        shares = shares[..., : len(past)]
         return shares.squeeze(1).transpose(1, 2).unflatten(2, query.shape[2:])
 
     show("attention", "attention to past c", weights)
