@@ -295,6 +295,16 @@ def test_under_autocast_the_state_stays_in_float32(name: str) -> None:
     assert 0 < (rolled - exact_rollout).abs().max() < 0.1
 
 
+@pytest.mark.parametrize("name", ["convlstm", "mim", "predrnn", "stau"])
+def test_under_autocast_the_state_stays_in_the_dtype_of_the_frames(name: str) -> None:
+    model, frames = build(name, torch.float32), clip(3, dtype=torch.bfloat16)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        state = model.init_state(frames[:, 0])
+        for frame in frames.unbind(dim=1):
+            predicted, state = model.step(frame, state)
+    assert {leaf.dtype for leaf in [predicted, *tree_leaves(state)]} == {torch.bfloat16}
+
+
 @any_model
 def test_runs_in_bfloat16(name: str) -> None:
     model = build(name, torch.bfloat16)

@@ -92,5 +92,5 @@ class ConvLSTMCell(Cell[Tensor, ConvLSTMState]):
         c = lstm_memory(c, i, f, g, self.forget_bias, "c")
         if self.peephole is not None:
             o = o + self.peephole[2] * c
-        h = gate(o, "output gate") * torch.tanh(c)
+        h = (gate(o, "output gate") * torch.tanh(c)).to(c.dtype)
         return h, ConvLSTMState(h, c)

@@ -93,7 +93,8 @@ def lstm_memory(
         tensor([0.5000])
     """
     kept = gate(f + forget_bias, f"forget gate of {name}") * memory
-    return kept + lstm_increment(i, g, name)
+    # Under autocast a memory in bfloat16 meets gates in float32: peepholes and layer norms make it.
+    return (kept + lstm_increment(i, g, name)).to(memory.dtype)
 
 
 def lstm_increment(i: Tensor, g: Tensor, name: str) -> Tensor:
