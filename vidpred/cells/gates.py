@@ -34,8 +34,7 @@ class _Blend(torch.autograd.Function):
 
     @staticmethod
     def forward(start: Tensor, end: Tensor, gate: Tensor, dtype: torch.dtype) -> Tensor:
-        blended = start.to(dtype, copy=True)
-        return blended.lerp_(end.to(dtype), torch.sigmoid(gate.to(dtype)))
+        return torch.lerp(start.to(dtype), end.to(dtype), torch.sigmoid(gate.to(dtype)))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -70,7 +69,9 @@ def blend(start: Tensor, end: Tensor, gate: Tensor, dtype: torch.dtype, name: st
         tensor([0.5000])
     """
     show("gates", name, lambda: torch.sigmoid(gate.to(dtype)))
-    return _Blend.apply(start, end, gate, dtype)  # type: ignore[return-value]
+    # A compiler decides by itself what to keep.
+    mix: Any = _Blend.forward if torch.compiler.is_compiling() else _Blend.apply
+    return mix(start, end, gate, dtype)
 
 
 def lstm_memory(
@@ -117,7 +118,7 @@ class _Choose(torch.autograd.Function):
         weights = _weights(gate, missing, memories)
         chosen = weights[0] * memories[0]
         for weight, memory in zip(weights[1:], memories[1:], strict=True):
-            chosen.addcmul_(weight, memory)
+            chosen = torch.addcmul(chosen, weight, memory)
         return chosen
 
     @staticmethod
@@ -159,4 +160,6 @@ def choose(gate: Tensor, memories: Sequence[Tensor], missing: Tensor, name: str)
         tensor([1.5000])
     """
     show("attention", name, lambda: _weights(gate, missing, memories).movedim(0, 1))
-    return _Choose.apply(gate, missing, *memories)  # type: ignore[return-value]
+    # A compiler decides by itself what to keep.
+    attend: Any = _Choose.forward if torch.compiler.is_compiling() else _Choose.apply
+    return attend(gate, missing, *memories)

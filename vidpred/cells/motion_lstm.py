@@ -187,4 +187,4 @@ class MotionLSTMCell(Cell[MotionFlow, MotionLSTMState]):
         moved = self.dec(encoded)[..., : h.shape[-2], : h.shape[-1]]
         opening = self.gate(torch.cat([moved, h], dim=1))
         h = blend(h, moved, opening, h.dtype, "output gate")
-        return MotionFlow(h, m, highway), MotionLSTMState(host._replace(h=h), motion)
+        return MotionFlow(h, m, highway), MotionLSTMState(STLSTMState(h, host.c), motion)
