@@ -69,17 +69,15 @@ def interleaved(
 
 
 def peak_memory(run: Callable[..., Any], *arguments: Any, device: str = "cpu") -> float:
-    """Peak memory in GB of ``run(*arguments)``: of a fresh process, or of the GPU's allocator."""
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        run(*arguments)
-        return torch.cuda.max_memory_allocated() / 1e9
+    """Peak memory in GB of ``run(*arguments)`` in a fresh process: all of its, or its tensors'."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_high_water_mark, (run, *arguments))
+        return pool.apply(_high_water_mark, (device, run, *arguments))
 
 
-def _high_water_mark(run: Callable[..., Any], *arguments: Any) -> float:
+def _high_water_mark(device: str, run: Callable[..., Any], *arguments: Any) -> float:
     run(*arguments)
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e9
     # Not getrusage: a child inherits the parent's maximum there.
     status = Path("/proc/self/status").read_text()
     kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))

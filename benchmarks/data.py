@@ -28,6 +28,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import av
 import h5py
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ from common import interleaved, machine, peak_memory, table
 from torch import Tensor
 from torch.nn import functional as F
 
-from vidpred.data import ClipsFile, MovingMNIST, Video, load_digits, prepare, write_video
+from vidpred.data import ClipsFile, MovingMNIST, load_digits, prepare, write_video
 from vidpred.data.sources import Clip, Source
 
 LENGTH, CANVAS, DIGIT, STEP = 20, 64, 28, 0.1
@@ -102,8 +103,10 @@ def read_windows(path: Path, places: Sequence[tuple[int, int]]) -> None:
 
 def decode_windows(folder: Path, places: Sequence[tuple[int, int]]) -> None:
     for clip, first in places:
-        frames = islice(Video(folder / f"{clip}.mp4"), first, first + WINDOW)
-        torch.stack([frame.image for frame in frames])
+        with av.open(folder / f"{clip}.mp4") as file:
+            file.streams.video[0].thread_type = "NONE"  # a clip is short, and this is one core
+            frames = islice(file.decode(video=0), first, first + WINDOW)
+            torch.stack([torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in frames])
 
 
 def unpack_windows(path: Path, places: Sequence[tuple[int, int]]) -> None:

@@ -1,7 +1,8 @@
 """How much memory, and how much time, do training and forecasting take at high resolution?
 
 STIP as published, batch 1. A training step is one of the discriminator, then one of the predictor,
-with mean squared error, LP-loss and adversarial loss; a forecast is that of one frame from four.
+with mean squared error, LP-loss and adversarial loss; a forecast is that of the same frames, all
+after the first four.
 Peak memory is a whole process's that does it twice, what its imports take included; timed, all
 variants take turns. `--remat` lists what `predictor.remat` is to be. With --reference, the same of
 the authors' code (a clone of github.com/ZhengChang467/STIPHR), which has no such setting.
@@ -228,7 +229,7 @@ def ours(variant: Variant, frames: Tensor, reference: Path | None) -> Models:
         discriminator,
         frames[:, 1:],
         lambda: predictor.rollout(frames, keep),
-        lambda: predictor(frames[:, :CONTEXT], horizon=1),
+        lambda: predictor(frames[:, :CONTEXT], horizon=variant.frames - CONTEXT),
         with_logits,
     )
 

@@ -56,6 +56,8 @@ def parse() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.reference and not (arguments.reference / "core/models/STAU.py").is_file():
         parser.error(f"--reference: {arguments.reference} is no clone of the authors' STAU code")
+    if arguments.reference and arguments.model != "stau":
+        parser.error(f"--reference is STAU alone: not for --model {arguments.model}")
     if min(arguments.repeats, arguments.threads, arguments.batch, arguments.hidden) < 1:
         parser.error("--repeats, --threads, --batch and --hidden must be at least 1")
     return arguments

@@ -49,6 +49,18 @@ def test_benchmark_runs(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert list(csv.DictReader(file))
 
 
+def test_only_the_authors_own_model_is_compared_with_theirs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = Path("core/models/STAU.py")
+    theirs.parent.mkdir(parents=True)
+    theirs.touch()
+    monkeypatch.setattr(sys, "argv", ["step_time", "--model", "mau", "--reference", "."])
+    with pytest.raises(SystemExit):
+        importlib.import_module("step_time").parse()
+    assert "--reference is STAU alone: not for --model mau" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_data_benchmark_runs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
