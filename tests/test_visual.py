@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from vidpred import visual
+from vidpred.strips import Strip, strips
 
 
 def moving_square(frames: int, channels: int = 1, height: int = 24, width: int = 32) -> Tensor:
@@ -216,6 +217,16 @@ def test_curves_have_a_panel_per_metric_and_a_line_per_model() -> None:
     ]
     with pytest.raises(ValueError, match="at least one model"):
         visual.plot_curves({})
+
+
+def test_dollars_in_names_are_no_formula() -> None:
+    name = r"a$b_$"
+    strip = Strip(name, np.zeros((1, 8, 8)), [name], (0, 1))
+    for figure in (
+        visual.plot_curves({name: {"MSE": [1.0]}, "copy": {"MSE": [2.0]}}),
+        strips([strip], title=name),
+    ):
+        pixels(figure)  # would raise what matplotlib's parser says of the formula
 
 
 def test_comparison_leaves_empty_what_there_is_not() -> None:

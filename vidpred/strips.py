@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -59,11 +59,14 @@ def strips(rows: Sequence[Strip], title: str = "") -> Figure:
     figure = Figure(figsize=(figure_width, figure_height), dpi=128, facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.axis("off")
-    figure.text(left / figure_width, 1 - gap / figure_height, title, va="top", fontsize=12)
+    plain: Any = {"parse_math": False}  # in a user's name two dollars are no formula
+    place = left / figure_width, 1 - gap / figure_height
+    figure.text(*place, title, va="top", fontsize=12, **plain)
     y = above
     for row in rows:
         y += caption if row.captions else 0
-        axes.text(left - 0.12, y + height / 2, row.name, ha="right", va="center", fontsize=11)
+        place = left - 0.12, y + height / 2
+        axes.text(*place, row.name, ha="right", va="center", fontsize=11, **plain)
         low, high = row.scale or (None, None)
         for column, picture in enumerate(row.pictures):
             x = left + column * (width + gap)
@@ -76,7 +79,8 @@ def strips(rows: Sequence[Strip], title: str = "") -> Figure:
             )
             if row.captions:
                 text = row.captions[column]
-                axes.text(x + width / 2, y - 0.05, text, ha="center", va="bottom", fontsize=9)
+                place = x + width / 2, y - 0.05
+                axes.text(*place, text, ha="center", va="bottom", fontsize=9, **plain)
         y += height + gap
         if row.scale:
             x = left + len(row.pictures) * (width + gap) + gap

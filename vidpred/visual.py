@@ -203,12 +203,14 @@ def plot_curves(models: Mapping[str, PerStep]) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     if len(lines) > 1:
         entry = 0.6 + 0.09 * max(map(len, lines))  # inches
-        figure.legend(
+        legend = figure.legend(
             handles=list(lines.values()),
             loc="outside lower center",
             ncols=min(4, max(1, int(4.2 * columns / entry))),
             frameon=False,
         )
+        for name in legend.get_texts():
+            name.set_parse_math(False)  # a user's, in which two dollars are no formula
     return figure
 
 
