@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from full_disk import error_on_a_full_disk
 
-from vidpred.files import output_folder, replacing, replacing_files
+from vidpred.files import check_new_folder, output_folder, replacing, replacing_files
 
 
 def test_success_replaces_the_file_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -146,3 +146,13 @@ def test_where_even_a_superuser_cannot_write_is_no_folder_for_results(path: str)
 def test_looking_for_a_folder_leaves_nothing(tmp_path: Path) -> None:
     output_folder(tmp_path / "new" / "results")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_left_is_not_in_the_way(tmp_path: Path) -> None:
+    for name in (".vidpred-0123", ".vidpred-4567"):
+        (tmp_path / name).mkdir()
+    check_new_folder(tmp_path)
+    (tmp_path / "picture.png").touch()
+    for taken in (tmp_path, tmp_path / "picture.png"):
+        with pytest.raises(FileExistsError, match="is there already: give a folder that is new or"):
+            check_new_folder(taken)

@@ -102,6 +102,22 @@ def replacing_files(path: str | os.PathLike[str], stale: Sequence[str] = ()) -> 
                 folder.rmdir()
 
 
+def check_new_folder(path: Path) -> None:
+    """Refuse a place for a new folder that is taken; what a killed process left does not count.
+
+    Raises:
+        FileExistsError: There is a file at ``path``, or a folder that is not empty.
+
+    Example:
+        >>> import tempfile
+        >>> check_new_folder(Path(tempfile.mkdtemp()))
+    """
+    if not path.exists():
+        return
+    if not path.is_dir() or any(not x.name.startswith(_HIDDEN) for x in path.iterdir()):
+        raise FileExistsError(f"{path} is there already: give a folder that is new or empty")
+
+
 def output_folder(path: str | os.PathLike[str]) -> Path:
     """Where results can go once they are there: seen before anything takes its time.
 

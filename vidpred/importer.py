@@ -10,7 +10,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 
 from vidpred import weights
-from vidpred.files import read_checkpoint
+from vidpred.files import check_new_folder, read_checkpoint
 from vidpred.models import pretrained, zoo
 
 
@@ -31,8 +31,7 @@ def main(args: Sequence[str]) -> None:
     chosen, rest = first.parse_known_args(args)
     config = _parse(rest, chosen.model, {})
     out = Path(config.out)
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise FileExistsError(f"{out} is there already: give --out a folder that is new or empty")
+    check_new_folder(out)
     content = read_checkpoint(config.checkpoint)
     model = chosen.model
     if recorded := _recorded(content):

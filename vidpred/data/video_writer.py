@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidpred.files import output_folder, replacing, replacing_files
+from vidpred.files import check_new_folder, output_folder, replacing, replacing_files
 
 if TYPE_CHECKING:
     from av.filter import Graph
@@ -145,8 +145,7 @@ def _palette(width: int, height: int, tick: Fraction) -> Graph:
 def _pictures(folder: Path) -> Iterator[Write]:
     from PIL import Image
 
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise FileExistsError(f"{folder} is there already: give a folder that is new or empty")
+    check_new_folder(folder)
     numbers = itertools.count(1)
     with replacing_files(folder) as temporary:  # all or none of them, like a film
 
