@@ -42,7 +42,7 @@ class STGRUCell(Cell[Tensor, STGRUState]):
         ``(B, hidden_channels, H, W)`` to the same; any H, W.
 
     Reference:
-        Chang et al., IPRNN, ICASSP 2021; Chang et al., STIP, arXiv:2206.04381. Differs: the update
+        Chang et al., IPRNN, ICIP 2021; Chang et al., STIP, arXiv:2206.04381. Differs: the update
         bias of 1 is in the authors' code and not in the papers (``update_bias=0``).
 
     Example:

@@ -17,7 +17,7 @@ class MergedStack(Cell[Tensor, tuple[Any, ...]]):
         cells: From bottom to top.
 
     Reference:
-        Chang et al., IPRNN, ICASSP 2021, eq. 1.
+        Chang et al., IPRNN, ICIP 2021, eq. 1.
 
     Example:
         >>> import torch

@@ -36,7 +36,7 @@ def ucf101(
         ValueError: A list is not in the official form, or an argument is out of range.
 
     Reference:
-        Soomro et al., 2012, arXiv:1212.0402. Nine to one: Chang et al., STAE, ICIP 2021.
+        Soomro et al., 2012, arXiv:1212.0402. Nine to one: Chang et al., STAE, ICME 2021.
     """
     one_of("fold", fold, (1, 2, 3, None))
     lists = expect(source / "ucfTrainTestlist", "the official lists, trainlist01.txt and so on")

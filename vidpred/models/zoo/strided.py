@@ -177,7 +177,7 @@ def iprnn(
         size: (H, W) of a frame, for ``norm="layer"``.
 
     Reference:
-        Chang et al., ICASSP 2021.
+        Chang et al., ICIP 2021.
 
     Example:
         >>> import torch
