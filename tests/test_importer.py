@@ -93,8 +93,11 @@ def test_a_run_knows_its_settings(predictor: Predictor, tmp_path: Path) -> None:
     assert torch.equal(forecast(again), forecast(predictor))
 
 
-def test_the_command_line_overrules_a_run(checkpoints: Path, tmp_path: Path) -> None:
-    given = ("--model", "stau", "--model.gamma", "2", "--out", tmp_path)  # an empty folder
+@pytest.mark.parametrize("model", [("--model", "stau"), ()], ids=["named", "known by the run"])
+def test_the_command_line_overrules_a_run(
+    checkpoints: Path, tmp_path: Path, model: tuple[str, ...]
+) -> None:
+    given = (*model, "--model.gamma", "2", "--out", tmp_path)  # an empty folder
     status, _, err = vidpred("import", checkpoints / "run.ckpt", *given)
     assert status == 0, err
     recipe = Predictor.from_pretrained(tmp_path).recipe

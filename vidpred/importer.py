@@ -29,16 +29,17 @@ def main(args: Sequence[str]) -> None:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--model", choices=zoo.__all__)
     chosen, rest = first.parse_known_args(args)
-    config = _parse(rest, chosen.model, {})
+    if {"-h", "--help"} & set(rest):
+        _parse(rest, chosen.model, {})  # prints it, and the end
+    config = _parse(_without_settings(rest), None, {})  # whose model the checkpoint may know
     out = Path(config.out)
     check_new_folder(out)
     content = read_checkpoint(config.checkpoint)
-    model = chosen.model
+    model, settings = chosen.model, {}
     if recorded := _recorded(content):
         if model not in (None, recorded[0]):
             raise ValueError(f"{config.checkpoint} is of {recorded[0]}, not of {model}")
-        model, settings = recorded
-        config = _parse(rest, model, settings)  # as in training, but for what is given
+        model, settings = recorded  # as in training, but for what is given
     if model is None and weights.is_of_a_run(content):
         raise ValueError(f"{config.checkpoint} {weights.without_recipe(content)}")
     if model is None:
@@ -46,6 +47,7 @@ def main(args: Sequence[str]) -> None:
             f"{config.checkpoint} does not say which model it is of: give --model, one of "
             f"{', '.join(zoo.__all__)}"
         )
+    config = _parse(rest, model, settings)
     predictor = getattr(zoo, model)(**config.model)
     state = weights.fitting(predictor, content)
     if diverged := [name for name, weight in state.items() if not weight.isfinite().all()]:
@@ -56,6 +58,17 @@ def main(args: Sequence[str]) -> None:
     pretrained.fill(predictor, state)
     predictor.save_pretrained(out)
     print(f"model folder: {out}")
+
+
+def _without_settings(args: Sequence[str]) -> list[str]:
+    """The arguments without ``--model.SETTING VALUE``."""
+    rest, left = [], iter(args)
+    for argument in left:
+        if not argument.startswith("--model."):
+            rest.append(argument)
+        elif "=" not in argument:
+            next(left, None)
+    return rest
 
 
 def _parse(args: Sequence[str], model: str | None, settings: Mapping[str, Any]) -> Namespace:
