@@ -9,6 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.pytorch.strategies import DDPStrategy
 from test_forecast import CONTEXT, LENGTH, Losses, data, loader, predictor, trainer
 
 from vidpred.models import Discriminator, zoo
@@ -242,6 +243,15 @@ def test_what_is_for_the_task_is_refused_of_the_trainer(tmp_path, name):
         trainer(tmp_path, max_steps=1, **wrong).fit(task(), data())
     assert "\n" not in str(raised.value)
     trainer(tmp_path, limit_test_batches=1, **wrong).test(task(), data(), verbose=False)
+
+
+def test_a_strategy_that_waits_for_both_networks_is_refused(tmp_path):
+    fit, model = trainer(tmp_path, strategy=DDPStrategy()), task()
+    model._trainer = fit
+    with pytest.raises(ValueError, match=r"^strategy=ddp waits .*: use vidpred\.tasks\.StepDDP"):
+        model.on_fit_start()
+    model._trainer = trainer(tmp_path, strategy="ddp_find_unused_parameters_true")
+    model.on_fit_start()
 
 
 @pytest.mark.parametrize("again", ["the same", "another number", "another task"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -57,7 +58,7 @@ class AdversarialTask(ForecastTask):
     Raises:
         ValueError: A weight is negative, ``gradient_clip_val`` not above 0,
             ``accumulate_grad_batches`` below 1, or the channels of both models differ; and as
-            :class:`ForecastTask`.
+            :class:`ForecastTask`. While training: a strategy that waits for all gradients at once.
         FloatingPointError: While training: a loss of either that is not finite.
 
     Reference:
@@ -144,6 +145,12 @@ class AdversarialTask(ForecastTask):
         return [_Forget()]
 
     def on_fit_start(self) -> None:
+        strategy = self.trainer.strategy
+        if type(strategy) is DDPStrategy and not strategy._ddp_kwargs.get("find_unused_parameters"):
+            raise ValueError(
+                "strategy=ddp waits for the gradients of both networks in either's step: use "
+                "vidpred.tasks.StepDDPStrategy, or ddp_find_unused_parameters_true"
+            )
         # Refused as an argument of the Trainer, it still tells its loops which batches make a step.
         self.trainer.accumulate_grad_batches = self.accumulate_grad_batches
 
