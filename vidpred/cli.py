@@ -240,6 +240,8 @@ def one_line(message: str) -> str:
         ...     - Expected a <class 'NoneType'>
         ...   Given value type: <class 'str'>'''))
         model.context_length: Expected a <class 'int'>. Got value: x
+        >>> print(one_line("  - -1 is not in bounds"))
+        -1 is not in bounds
     """
     if re.match(r"Caught \w+ in DataLoader worker", message):
         message = message.strip().splitlines()[-1].partition(": ")[2]
@@ -264,7 +266,7 @@ def one_line(message: str) -> str:
 
 _WORKER_GONE = "DataLoader worker (pid"
 _FRAME = re.compile(
-    r"""^[\s-]*((Parser\ key\ "[^"]+":|Problem\ with\ given\ class_path\ '[^']+':
+    r"""^(\s|-\s)*((Parser\ key\ "[^"]+":|Problem\ with\ given\ class_path\ '[^']+':
     |Type\ \S*Callable.*?expects\ a\ function\ or\ a\ callable\ class:)\s*)*
     |\.+\ Got\ value:\ Namespace.*""",
     re.VERBOSE,
