@@ -145,6 +145,29 @@ def test_resampling(tmp_path, fps, shown):
     assert all(torch.equal(frames[t], x.image) for t, x in zip(shown, resampled, strict=True))
 
 
+def test_frames_that_a_cut_hides_are_not_counted(tmp_path):
+    """A cut at no key frame: what comes before it is kept, since the rest needs it."""
+    film(tmp_path / "whole.mp4", 30)
+    options = {"avoid_negative_ts": "disabled"}
+    with (
+        av.open(str(tmp_path / "whole.mp4")) as whole,
+        av.open(str(tmp_path / "cut.mp4"), "w", options=options) as cut,
+    ):
+        stream = cut.add_stream_from_template(whole.streams.video[0])
+        for packet in whole.demux(video=0):
+            if packet.pts is not None and packet.dts is not None and packet.time_base is not None:
+                start = int(Fraction(20, 25) / packet.time_base)
+                packet.pts, packet.dts, packet.stream = (
+                    packet.pts - start,
+                    packet.dts - start,
+                    stream,
+                )
+                cut.mux(packet)
+    video, resampled = Video(tmp_path / "cut.mp4"), Video(tmp_path / "cut.mp4", fps=50)
+    assert len(list(video)) == video.count() == video.length == 10
+    assert len(list(resampled)) == resampled.count() == resampled.length == 20
+
+
 @pytest.mark.parametrize("main", [0, 1])
 def test_of_two_video_streams_the_one_marked_as_default_is_read(tmp_path, main):
     with av.open(str(tmp_path / "two.mp4"), "w") as container:

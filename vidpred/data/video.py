@@ -99,7 +99,7 @@ class Video:
             self._rate = _rate(stream)
             self.fps = self._rate if fps is None else Fraction(fps).limit_denominator(10**6)
             seconds = _seconds(stream.duration, stream.time_base) or _duration(container)
-            stated = 0 if self._resampled else stream.frames
+            stated = 0 if self._resampled else _stated(stream)
             self.length: int | None = stated or round(seconds * self.fps) or None
         # Only a decoded frame tells whether this is a video, and how it is rotated.
         with closing(self._decode()) as frames:
@@ -125,11 +125,14 @@ class Video:
 
         with _open(self.path) as container:
             stream = _stream(container, self.path)
-            if stream.frames and not self._resampled:
-                return stream.frames
+            if not self._resampled and (stated := _stated(stream)):
+                return stated
             try:
-                packets = (packet for packet in container.demux(stream) if packet.size)
-                stamps = [packet.dts if packet.pts is None else packet.pts for packet in packets]
+                stamps = [
+                    packet.dts if packet.pts is None else packet.pts
+                    for packet in container.demux(stream)
+                    if packet.size and not packet.is_discard
+                ]
             except FFmpegError as error:
                 raise ValueError(f"{self.path} is cut off or damaged") from error
             if not self._resampled:
@@ -248,6 +251,16 @@ def _packets(container: InputContainer, stream: VideoStream, path: Path) -> Iter
 def _rate(stream: VideoStream) -> Fraction:
     """Frames a second, in the mean."""
     return stream.average_rate or stream.guessed_rate or Fraction(25)
+
+
+def _stated(stream: VideoStream) -> int:
+    """Frames that the file states, or zero where it states none, or more than its duration holds.
+
+    A film that is cut without coding it anew keeps the frames that the first one shown needs.
+    """
+    seconds = _seconds(stream.duration, stream.time_base)
+    shown = math.inf if seconds is None else seconds * _rate(stream)
+    return stream.frames if stream.frames <= shown + _SLACK else 0
 
 
 def _seconds(ticks: int | None, tick: Fraction | None) -> Fraction | None:
