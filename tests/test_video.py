@@ -83,9 +83,11 @@ def test_grey_stays_grey_unless_colour_is_asked_for(tmp_path):
     assert Video(colourful, channels=1).channels == 1
 
 
-def test_white_is_white_in_grey_and_colour(tmp_path):
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le"])
+def test_white_is_white_in_grey_and_colour(tmp_path, pix_fmt):
     with av.open(str(tmp_path / "white.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=25, width=32, height=32)
+        stream.pix_fmt = pix_fmt
         encode(container, stream, [np.full((32, 32, 3), 255, np.uint8)])
     for channels in (1, 3):
         image, _ = next(iter(Video(tmp_path / "white.mp4", channels=channels)))

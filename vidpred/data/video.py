@@ -276,6 +276,9 @@ def _image(frame: VideoFrame, channels: int | None) -> Tensor:
     """The bytes ``(C, H, W)`` of a decoded frame, upright."""
     if channels is None:
         channels = 1 if frame.format.name.startswith(("gray", "ya", "mono")) else 3
-    image = torch.from_numpy(frame.to_ndarray(format="gray" if channels == 1 else "rgb24"))
+    pixels = frame
+    if channels == 3 and any(component.bits > 8 for component in frame.format.components):
+        pixels = frame.reformat(format="gbrp")  # the direct way to rgb24 makes them darker
+    image = torch.from_numpy(pixels.to_ndarray(format="gray" if channels == 1 else "rgb24"))
     image = image.unsqueeze(0) if channels == 1 else image.permute(2, 0, 1)
     return torch.rot90(image, round(frame.rotation / 90), (1, 2)).contiguous()
