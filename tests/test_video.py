@@ -196,6 +196,21 @@ def test_a_file_that_is_cut_off_says_after_which_frame(tmp_path, name):
     assert 10 < len(frames) < 45
 
 
+def test_subtitles_may_outlast_the_picture(tmp_path):
+    (tmp_path / "x.srt").write_text("1\n00:00:00,100 --> 00:00:03,000\nThe end\n\n")
+    with (
+        av.open(str(tmp_path / "x.srt")) as text,
+        av.open(str(tmp_path / "x.mkv"), "w") as container,
+    ):
+        stream = container.add_stream("libx264", rate=25, width=64, height=48)
+        subtitles = container.add_stream_from_template(text.streams.subtitles[0])
+        (packet,) = (packet for packet in text.demux() if packet.size)
+        packet.stream = subtitles
+        container.mux(packet)
+        encode(container, stream, [picture(t) for t in range(12)])
+    assert len(list(Video(tmp_path / "x.mkv"))) == 12
+
+
 def test_a_damaged_file_says_after_which_frame(tmp_path):
     path = film(tmp_path / "x.mp4", 60, noise=40)
     data = bytearray(path.read_bytes())

@@ -48,7 +48,8 @@ class Video:
 
     A file that is cut off or damaged raises an error after the last frame that is known to be
     sound. What cannot be noticed: one or two frames missing at the very end, more where the file
-    does not state how long it is, and damage that leaves a valid picture.
+    does not state how long it is or a subtitle stays to its end, and damage that leaves a valid
+    picture.
 
     Args:
         path: A local file of any format that FFmpeg reads, GIF included.
@@ -233,7 +234,7 @@ def _packets(container: InputContainer, stream: VideoStream, path: Path) -> Iter
     end = Fraction(0)
     for packet in container.demux():  # of all streams: the longest one sets the duration
         # A time code may be one packet as long as the clip.
-        if packet.pts is not None and packet.stream.type in ("audio", "video"):
+        if packet.pts is not None and packet.stream.type in ("audio", "video", "subtitle"):
             end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
         if packet.stream.index == stream.index:
             if packet.is_corrupt:
