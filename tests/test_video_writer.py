@@ -67,6 +67,16 @@ def test_frames_that_come_too_close_for_a_gif_are_all_kept(tmp_path):
     assert [time for _, time in Video(tmp_path / "x.gif")] == [Fraction(t, 100) for t in range(4)]
 
 
+@pytest.mark.parametrize("name", ["x.mp4", "x.gif"])
+@pytest.mark.parametrize("fps", [29.97, 23.976])
+def test_rates_that_no_float_states_exactly(tmp_path, name, fps):
+    with write_video(tmp_path / name, fps) as write:
+        for t in range(3):
+            write(ramp(t), t / Fraction(fps))
+    times = [float(time) for _, time in Video(tmp_path / name)]
+    assert times == pytest.approx([t / fps for t in range(3)], abs=0.005)
+
+
 @pytest.mark.parametrize("name", ["x.mp4", "x.gif", "pictures"])
 def test_what_fails_leaves_nothing(tmp_path, name):
     def broken():

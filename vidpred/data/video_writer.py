@@ -69,7 +69,8 @@ def write_video(path: str | os.PathLike[str], fps: float | Fraction) -> Iterator
             raise ValueError(f"frames change from {tuple(size)} to {tuple(image.shape)}")
         write(image.cpu(), time)
 
-    with _pictures(path) if path.suffix == "" else _film(path, Fraction(fps)) as write:
+    rate = Fraction(fps).limit_denominator(10**6)
+    with _pictures(path) if path.suffix == "" else _film(path, rate) as write:
         yield checked
         if size is None:
             raise ValueError(f"there are no frames to write to {path}")
