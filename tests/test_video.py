@@ -94,25 +94,47 @@ def test_white_is_white_in_grey_and_colour(tmp_path, pix_fmt):
         assert image.min() >= 254
 
 
+def turned(path, rows):
+    """A copy of an MP4 whose matrix turns and mirrors: where x and y go, for y downwards."""
+    data = bytearray(path.read_bytes())
+    place = data.index(b"tkhd") + 4 + 40  # version, flags and seven fields before the matrix
+    matrix = b"".join(
+        (value << (30 if column == 2 else 16)).to_bytes(4, "big", signed=True)
+        for row in ((*rows[0], 0), (*rows[1], 0), (0, 0, 1))
+        for column, value in enumerate(row)
+    )
+    data[place : place + 36] = matrix
+    copy = path.with_stem("upright")
+    copy.write_bytes(data)
+    return copy
+
+
 @pytest.mark.parametrize(("degrees", "turns"), [(90, 1), (180, 2), (-90, -1)])
 def test_rotated_videos_stand_upright(tmp_path, degrees, turns):
     """The matrix of a telephone's recording says by how much to turn the frames."""
     path = film(tmp_path / "lying.mp4")
-    data = bytearray(path.read_bytes())
-    place = data.index(b"tkhd") + 4 + 40  # version, flags and seven fields before the matrix
     cosine, sine = {90: (0, -1), 180: (-1, 0), -90: (0, 1)}[degrees]
-    rows = (cosine, sine, 0), (-sine, cosine, 0), (0, 0, 1)
-    matrix = b"".join(
-        (value << (30 if column == 2 else 16)).to_bytes(4, "big", signed=True)
-        for row in rows
-        for column, value in enumerate(row)
-    )
-    data[place : place + 36] = matrix
-    (tmp_path / "upright.mp4").write_bytes(data)
+    turned(path, ((cosine, sine), (-sine, cosine)))
     upright = Video(tmp_path / "upright.mp4")
     assert upright.size == ((64, 48) if turns % 2 else (48, 64))
     for (image, _), (lying, _) in zip(upright, Video(path), strict=True):
         assert torch.equal(image, torch.rot90(lying, turns, (1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("rows", "mirror"),
+    [
+        (((-1, 0), (0, 1)), lambda image: image.flip(2)),
+        (((1, 0), (0, -1)), lambda image: image.flip(1)),
+        (((0, 1), (1, 0)), lambda image: image.mT),
+        (((0, -1), (-1, 0)), lambda image: image.flip(1, 2).mT),
+    ],
+)
+def test_mirrored_videos_are_mirrored_back(tmp_path, rows, mirror):
+    """As by the camera that looks at the one who holds it."""
+    path = film(tmp_path / "mirrored.mp4", 2)
+    for (image, _), (stored, _) in zip(Video(turned(path, rows)), Video(path), strict=True):
+        assert torch.equal(image, mirror(stored))
 
 
 def test_frames_of_varying_rate_keep_their_times(tmp_path):

@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,7 +42,8 @@ class Video:
     Iterating decodes the file from its start; as often as wanted, since between two passes nothing
     is held open. Of several video streams it reads the one that FFmpeg prefers: marked as default,
     with the highest bit rate. Frames stand upright: the rotation that telephones store
-    beside the picture is applied. Videos deeper than 8 bits are converted to bytes.
+    beside the picture is applied, and so is a mirroring. Videos deeper than 8 bits are converted to
+    bytes.
 
     Where the frame rate varies, all frames come, each with its own time; with ``fps`` come, as with
     any other video, those shown at the multiples of 1/fps.
@@ -282,4 +284,15 @@ def _image(frame: VideoFrame, channels: int | None) -> Tensor:
         pixels = frame.reformat(format="gbrp")  # the direct way to rgb24 makes them darker
     image = torch.from_numpy(pixels.to_ndarray(format="gray" if channels == 1 else "rgb24"))
     image = image.unsqueeze(0) if channels == 1 else image.permute(2, 0, 1)
+    if _mirrored(frame):
+        image = image.flip(1)  # before it is turned, as FFmpeg does
     return torch.rot90(image, round(frame.rotation / 90), (1, 2)).contiguous()
+
+
+def _mirrored(frame: VideoFrame) -> bool:
+    """Whether the matrix beside the picture mirrors it, which the rotation does not tell."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    return a * d < b * c
