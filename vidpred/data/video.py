@@ -148,7 +148,7 @@ class Video:
         """All frames; if need be, their times are mended so that they rise."""
         from av.error import FFmpegError
 
-        count, size, start, now = 0, None, None, Fraction(0)
+        count, size, start, now, mirrored = 0, None, None, Fraction(0), False
         with _open(self.path) as container:
             stream = _stream(container, self.path)
             stream.thread_type = "AUTO"
@@ -157,7 +157,9 @@ class Video:
                     for frame in packet.decode():
                         if frame.is_corrupt:
                             raise EOFError
-                        image = _image(frame, self._channels)
+                        if count == 0:  # each frame that is asked stays until Python cleans up
+                            mirrored = _mirrored(frame)
+                        image = _image(frame, self._channels, mirrored)
                         size = size or image.shape
                         if image.shape != size:
                             raise ValueError(
@@ -275,7 +277,7 @@ def _duration(container: InputContainer) -> Fraction:
     return Fraction(container.duration or 0, 1_000_000)
 
 
-def _image(frame: VideoFrame, channels: int | None) -> Tensor:
+def _image(frame: VideoFrame, channels: int | None, mirrored: bool) -> Tensor:
     """The bytes ``(C, H, W)`` of a decoded frame, upright."""
     if channels is None:
         channels = 1 if frame.format.name.startswith(("gray", "ya", "mono")) else 3
@@ -284,7 +286,7 @@ def _image(frame: VideoFrame, channels: int | None) -> Tensor:
         pixels = frame.reformat(format="gbrp")  # the direct way to rgb24 makes them darker
     image = torch.from_numpy(pixels.to_ndarray(format="gray" if channels == 1 else "rgb24"))
     image = image.unsqueeze(0) if channels == 1 else image.permute(2, 0, 1)
-    if _mirrored(frame):
+    if mirrored:
         image = image.flip(1)  # before it is turned, as FFmpeg does
     return torch.rot90(image, round(frame.rotation / 90), (1, 2)).contiguous()
 
