@@ -198,7 +198,7 @@ def test_of_two_video_streams_the_one_marked_as_default_is_read(tmp_path, main):
         streams = [
             container.add_stream("libx264", rate=25, width=width, height=32) for width in (32, 64)
         ]
-        streams[main].disposition = Disposition.default
+        streams[main].disposition = Disposition.default.value
         for stream, count in zip(streams, (4, 8), strict=True):
             encode(container, stream, [picture(t, 32, stream.width) for t in range(count)])
     video = Video(tmp_path / "two.mp4")
