@@ -18,8 +18,8 @@ MODULES = sorted((ROOT / "vidpred").rglob("*.py"))
 
 # A module may import its own level and the lower ones.
 LEVELS = {
-    **dict.fromkeys(["data", "files", "losses", "metrics", "published", "random", "sampling"], 0),
-    **dict.fromkeys(["panels", "processes", "strips", "tables", "visual"], 0),
+    **dict.fromkeys(["data", "errors", "files", "losses", "metrics", "published", "random"], 0),
+    **dict.fromkeys(["panels", "processes", "sampling", "strips", "tables", "visual"], 0),
     "cells": 1,
     "models": 2,
     **dict.fromkeys(["reference", "weights"], 3),

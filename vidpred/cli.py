@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
-import re
 import sys
 from collections.abc import Sequence
 from itertools import islice
+
+from vidpred.errors import is_input_error, one_line
 
 HELP = """\
 usage: vidpred COMMAND [arguments]
@@ -181,7 +181,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        if os.environ.get("VIDPRED_TRACEBACK") or not _expected(error):
+        if os.environ.get("VIDPRED_TRACEBACK") or not is_input_error(error):
             raise
         print(f"vidpred: error: {one_line(str(error))}", file=sys.stderr)
         return 1 if isinstance(error, FloatingPointError | ConnectionError) else 2
@@ -214,95 +214,3 @@ def _asks_for_help(arguments: Sequence[str]) -> bool:
 def _names_a_video(arguments: Sequence[str]) -> bool:
     options = {argument.partition("=")[0] for argument in arguments}
     return bool({"--ckpt", "--input", "--output"} & options)
-
-
-def one_line(message: str) -> str:
-    """Shorten an error message to one line.
-
-    The argument parser reports an error in a nested setting over many lines: the way down to it,
-    and all other types that it could have had. What helps is the setting's name and the innermost
-    reason; for an unknown name also those there are.
-
-    Args:
-        message: Any message.
-
-    Returns:
-        The line, without line break.
-
-    Example:
-        >>> print(one_line('''Parser key "model":
-        ...   Does not validate against any of the Union subtypes
-        ...   Subtypes: [<class 'LightningModule'>, <class 'NoneType'>]
-        ...   Errors:
-        ...     - Problem with given class_path 'vidpred.tasks.ForecastTask':
-        ...         Parser key "context_length":
-        ...           Expected a <class 'int'>. Got value: x
-        ...     - Expected a <class 'NoneType'>
-        ...   Given value type: <class 'str'>'''))
-        model.context_length: Expected a <class 'int'>. Got value: x
-        >>> print(one_line("  - -1 is not in bounds"))
-        -1 is not in bounds
-    """
-    if re.match(r"Caught \w+ in DataLoader worker", message):
-        message = message.strip().splitlines()[-1].partition(": ")[2]
-    if message.startswith(_WORKER_GONE):
-        message = (
-            "a worker process of the data was killed, as where memory ends: use fewer num_workers "
-            f"or a smaller batch_size ({message.strip()})"
-        )
-    keys = re.findall(r'Parser key "([^"]+)"', message)
-    paths = re.findall(r"class_path[ =]'([^']+)'", message)
-    lines = (_FRAME.sub("", line).strip() for line in message.splitlines())
-    reason = "; ".join(dict.fromkeys(line for line in lines if line and not _NOISE.match(line)))
-    if unknown := re.search(r"module '([\w.]+)' has no attribute '\w+'", reason):
-        reason = "; expected one of ".join(filter(None, [unknown[0], _names(unknown[1])]))
-    elif reason.startswith("Option ") and paths:
-        reason += f" by {paths[-1]}"
-    reason = reason.replace("Expected a dot import path string:", "expected module.Class, got")
-    if reason == "Unexpected config:":
-        reason = "a configuration file is empty: expected settings such as model, data, trainer"
-    return ": ".join(filter(None, [".".join(dict.fromkeys(keys)), reason]))
-
-
-_WORKER_GONE = "DataLoader worker (pid"
-_FRAME = re.compile(
-    r"""^(\s|-\s)*((Parser\ key\ "[^"]+":|Problem\ with\ given\ class_path\ '[^']+':
-    |Type\ \S*Callable.*?expects\ a\ function\ or\ a\ callable\ class:)\s*)*
-    |\.+\ Got\ value:\ Namespace.*""",
-    re.VERBOSE,
-)
-_NOISE = re.compile(
-    "Does not validate against any|Subtypes: |Errors:|Given value|Expected a <class 'NoneType'>"
-    "|Expected a path but "
-)
-
-
-def _names(module: str) -> str:
-    """Public classes and functions of a module that a setting may name."""
-    content = vars(importlib.import_module(module))
-    names = content.get("__all__", content)
-    kinds = {name: content[name] for name in names if not name.startswith("_")}
-    settings = (
-        name
-        for name, x in kinds.items()
-        if callable(x)
-        and str(getattr(x, "__module__", "")).startswith(module)
-        and not (isinstance(x, type) and issubclass(x, tuple))  # states and flows
-    )
-    return ", ".join(sorted(settings))
-
-
-def _expected(error: Exception) -> bool:
-    """Whether the input or the machine is at fault, not the program."""
-    kinds = (
-        ValueError,
-        TypeError,
-        OSError,
-        FloatingPointError,
-        ImportError,
-        argparse.ArgumentError,
-    )
-    # Not imported for their names' sake: Lightning and torch take seconds.
-    others = {"MisconfigurationException", "OutOfMemoryError", "ParserError"}
-    gone = str(error).startswith(_WORKER_GONE)  # of no class of its own
-    return isinstance(error, kinds) or type(error).__name__ in others or gone
