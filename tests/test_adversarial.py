@@ -254,6 +254,12 @@ def test_a_strategy_that_waits_for_both_networks_is_refused(tmp_path):
     model.on_fit_start()
 
 
+@pytest.mark.parametrize("which", ["optimizer", "discriminator_optimizer"])
+def test_an_optimiser_that_takes_the_loss_several_times_is_refused(tmp_path, which):
+    with pytest.raises(ValueError, match=r"^LBFGS takes a loss several times .*: choose another"):
+        trainer(tmp_path, max_steps=1).fit(task(**{which: torch.optim.LBFGS}), data())
+
+
 @pytest.mark.parametrize("again", ["the same", "another number", "another task"])
 def test_a_trainer_can_be_used_again_after_a_fit_that_failed(tmp_path, again):
     class Fail(Callback):

@@ -289,9 +289,46 @@ def test_a_plateau_schedule_waits_for_the_first_validation(tmp_path):
     assert fit.current_epoch > 1
 
 
-def test_context_must_be_positive():
-    with pytest.raises(ValueError, match="at least 1 known frame, got 0"):
-        task(context_length=0)
+def test_a_plateau_schedule_without_validation_is_refused(tmp_path):
+    fit = trainer(tmp_path, max_steps=1, limit_val_batches=0)
+    with pytest.raises(ValueError, match=r"^ReduceLROnPlateau waits for validations, .* none"):
+        fit.fit(task(scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau), data())
+
+
+def test_a_negative_norm_of_gradients_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"gradient_clip_val is a norm, .* got -1"):
+        trainer(tmp_path, max_steps=1, gradient_clip_val=-1).fit(task(), data())
+
+
+def test_an_optimiser_that_takes_the_loss_several_times(tmp_path):
+    losses = Losses()
+    model = task(optimizer=torch.optim.LBFGS)
+    trainer(tmp_path, max_steps=2, callbacks=[losses]).fit(model, data())
+    assert losses.values[1] < losses.values[0] / 2
+
+
+@pytest.mark.parametrize("context_length", [0, 2.5])
+def test_context_must_be_a_number_of_frames(context_length):
+    with pytest.raises(ValueError, match=f"at least 1 known frame, got {context_length}"):
+        task(context_length=context_length)
+
+
+@pytest.mark.parametrize("wrong", [zoo.stau, torch.nn.Identity()])
+def test_only_predictors_are_trained(wrong):
+    with pytest.raises(TypeError, match=r"a vidpred\.models\.Predictor, got a \w+: [^\n]+$"):
+        task(predictor=wrong)
+
+
+@pytest.mark.slow
+def test_a_compiled_core_trains_alike(tmp_path):
+    plain, compiled = task(predictor=predictor()), task(predictor=predictor())
+    compiled.load_state_dict(plain.state_dict())
+    compiled.predictor.core.compile()
+    for model in (plain, compiled):
+        trainer(tmp_path, max_steps=2).fit(model, data())
+    assert plain.state_dict().keys() == compiled.state_dict().keys()
+    for name, weight in plain.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[name], weight, rtol=0, atol=1e-4)
 
 
 def test_validation_and_test_report_the_metrics_of_a_forecast(tmp_path, capsys):

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from vidpred.losses import discriminator_loss, gan_loss, lp_loss
@@ -130,6 +130,11 @@ class AdversarialTask(ForecastTask):
 
     def configure_optimizers(self) -> Any:
         optimizers = self._make_optimizers()
+        if any(isinstance(optimizer, LBFGS) for optimizer in optimizers):
+            raise ValueError(
+                "LBFGS takes a loss several times in a step, which two networks that take turns do "
+                "not allow: choose another optimizer"
+            )
         pairs = zip(optimizers, (self.scheduler, self.discriminator_scheduler), strict=True)
         return optimizers, [make(optimizer) for optimizer, make in pairs if make]
 

@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from vidpred.models import Predictor
@@ -51,8 +51,13 @@ class Task(LightningModule, abc.ABC):
         remat: RematSetting = None,
     ) -> None:
         super().__init__()
-        if context_length < 1:
+        if not isinstance(context_length, int) or context_length < 1:
             raise ValueError(f"context_length must be at least 1 known frame, got {context_length}")
+        if not isinstance(predictor, Predictor | None):
+            raise TypeError(
+                f"predictor must be a vidpred.models.Predictor, got a {type(predictor).__name__}: "
+                "vidpred.models.zoo.stau() makes one, predictor.core.compile() compiles it"
+            )
         self.predictor = predictor
         if predictor is not None and remat is not None:
             predictor.remat = remat
@@ -123,6 +128,21 @@ class Task(LightningModule, abc.ABC):
                 f"{self.current_epoch}: lower the learning rate, clip gradients "
                 "(gradient_clip_val) or look at the frames of that batch"
             )
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        if isinstance(optimizer, LBFGS):  # flattens gradients as if they were not channels-last
+            for parameter in self.parameters():
+                if parameter.grad is not None:
+                    parameter.grad = parameter.grad.contiguous()
+
+    def on_train_start(self) -> None:
+        if self._schedules(plateau=True) and not self.trainer.enable_validation:
+            raise ValueError(
+                "ReduceLROnPlateau waits for validations, and this run has none: give it clips to "
+                "validate on, or another scheduler"
+            )
+        if (norm := self.trainer.gradient_clip_val or 0) < 0:
+            raise ValueError(f"gradient_clip_val is a norm, and 0 for any gradient; got {norm}")
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
