@@ -340,6 +340,7 @@ BAD = {
     "context": ("--model.context_length 6", "context_length=6 .* clips of 6 frames"),
     "channels": (f"{PREDICTOR}.in_channels 3", r"built for 3 channel\(s\)"),
     "checkpoint": ("--ckpt_path nowhere.ckpt", "no checkpoint at nowhere.ckpt"),
+    "folder": ("--ckpt_path {tmp}", r"is a folder, .* Predictor\.from_pretrained$"),
     "cut checkpoint": ("--ckpt_path {tmp}/cut.ckpt", "cut.ckpt is damaged or no checkpoint"),
     "no checkpoint": ("--ckpt_path {tmp}/weights.pt", "weights.pt is no checkpoint of a run"),
     "code": ("--ckpt_path {tmp}/code.pt", "code.pt holds more than tensors .* could run code"),

@@ -154,9 +154,15 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Any:
 
     Raises:
         FileNotFoundError: No such file.
+        IsADirectoryError: A folder.
         ValueError: Damaged, or it holds more than tensors and plain Python values.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"{path} is a folder, expected the file of a checkpoint; model folders are for "
+            "Predictor.from_pretrained"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     try:
