@@ -8,20 +8,25 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vidpred.data.container import (
+    in_seconds,
+    mean_rate,
+    opened,
+    sound_packets,
+    stated_duration,
+    stated_frames,
+)
+
 if TYPE_CHECKING:
-    from av import Packet, VideoFrame, VideoStream
-    from av.container import InputContainer
+    from av import VideoFrame
 
 SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
-
-_SLACK = 2  # frames by which a file may be shorter than it states
-_GIF_TRAILER = b";"
 
 
 class Frame(NamedTuple):
@@ -97,13 +102,12 @@ class Video:
         self.path = Path(path)
         self._channels = channels
         self._resampled = fps is not None
-        with _open(self.path) as container:
-            stream = _stream(container, self.path)
-            self._rate = _rate(stream)
+        with opened(self.path) as (container, stream):
+            self._rate = mean_rate(stream)
             self.fps = self._rate if fps is None else Fraction(fps).limit_denominator(10**6)
-            seconds = _seconds(stream.duration, stream.time_base) or _duration(container)
-            stated = 0 if self._resampled else _stated(stream)
-            self.length: int | None = stated or round(seconds * self.fps) or None
+            duration = in_seconds(stream.duration, stream.time_base) or stated_duration(container)
+            stated = 0 if self._resampled else stated_frames(stream)
+            self.length: int | None = stated or round(duration * self.fps) or None
         # Only a decoded frame tells whether this is a video, and how it is rotated.
         with closing(self._decode()) as frames:
             first = next(frames, None)
@@ -126,9 +130,8 @@ class Video:
         """
         from av.error import FFmpegError
 
-        with _open(self.path) as container:
-            stream = _stream(container, self.path)
-            if not self._resampled and (stated := _stated(stream)):
+        with opened(self.path) as (container, stream):
+            if not self._resampled and (stated := stated_frames(stream)):
                 return stated
             try:
                 stamps = [
@@ -141,19 +144,18 @@ class Video:
             if not self._resampled:
                 return len(stamps)
             times = [x for x in stamps if x is not None] or [0]
-            seconds = _seconds(max(times) - min(times), stream.time_base) or 0
-            return math.ceil((seconds + 1 / self._rate) * self.fps)
+            last = in_seconds(max(times) - min(times), stream.time_base) or 0
+            return math.ceil((last + 1 / self._rate) * self.fps)
 
     def _decode(self) -> Generator[Frame, None, None]:
         """All frames; if need be, their times are mended so that they rise."""
         from av.error import FFmpegError
 
         count, size, start, now, mirrored = 0, None, None, Fraction(0), False
-        with _open(self.path) as container:
-            stream = _stream(container, self.path)
+        with opened(self.path) as (container, stream):
             stream.thread_type = "AUTO"
             try:
-                for packet in _packets(container, stream, self.path):
+                for packet in sound_packets(container, stream, self.path):
                     for frame in packet.decode():
                         if frame.is_corrupt:
                             raise EOFError
@@ -166,7 +168,7 @@ class Video:
                                 f"{self.path} has frames of {tuple(size[1:])} pixels up to frame "
                                 f"{count}, then of {tuple(image.shape[1:])}: cut it there"
                             )
-                        stamp = _seconds(frame.pts, frame.time_base)
+                        stamp = in_seconds(frame.pts, frame.time_base)
                         if count == 0:
                             start = stamp
                         elif stamp is None or start is None or stamp - start <= now:
@@ -201,80 +203,6 @@ def check_fps(fps: float | Fraction | None) -> None:
     """
     if fps is not None and not 0 < fps < float("inf"):
         raise ValueError(f"fps must be above 0 frames a second, got {fps}")
-
-
-def _open(path: Path) -> InputContainer:
-    import av
-    from av.error import FFmpegError
-
-    if not path.is_file():
-        raise FileNotFoundError(f"no video at {path}: expected a file")
-    if not path.stat().st_size:
-        raise ValueError(f"{path} is empty: expected a video")
-    try:
-        # Resolved, so that no name is taken for an address; tags need not be in UTF-8.
-        return av.open(str(path.resolve()), metadata_errors="replace")
-    except FFmpegError as error:
-        raise ValueError(f"{path} is no video, or is cut off: {error.strerror}") from error
-
-
-def _stream(container: InputContainer, path: Path) -> VideoStream:
-    stream = container.streams.best("video")
-    if stream is None:
-        kinds = ", ".join(sorted({other.type for other in container.streams}))
-        raise ValueError(f"{path} has no video stream, only {kinds or 'data'}")
-    return cast("VideoStream", stream)
-
-
-def _packets(container: InputContainer, stream: VideoStream, path: Path) -> Iterator[Packet]:
-    """The packets of a stream.
-
-    FFmpeg takes most files that are cut off for files that end, so it is for us to see whether
-    anything is missing.
-
-    Raises:
-        EOFError: A packet is damaged, or packets are missing at the end.
-    """
-    end = Fraction(0)
-    for packet in container.demux():  # of all streams: the longest one sets the duration
-        # A time code may be one packet as long as the clip.
-        if packet.pts is not None and packet.stream.type in ("audio", "video", "subtitle"):
-            end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
-        if packet.stream.index == stream.index:
-            if packet.is_corrupt:
-                raise EOFError
-            yield packet
-    if end < _duration(container) - _SLACK / _rate(stream):
-        raise EOFError
-    if container.format.name == "gif":  # states no duration, but has a last byte
-        with path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            if file.read() != _GIF_TRAILER:
-                raise EOFError
-
-
-def _rate(stream: VideoStream) -> Fraction:
-    """Frames a second, in the mean."""
-    return stream.average_rate or stream.guessed_rate or Fraction(25)
-
-
-def _stated(stream: VideoStream) -> int:
-    """Frames that the file states, or zero where it states none, or more than its duration holds.
-
-    A film that is cut without coding it anew keeps the frames that the first one shown needs.
-    """
-    seconds = _seconds(stream.duration, stream.time_base)
-    shown = math.inf if seconds is None else seconds * _rate(stream)
-    return stream.frames if stream.frames <= shown + _SLACK else 0
-
-
-def _seconds(ticks: int | None, tick: Fraction | None) -> Fraction | None:
-    return None if ticks is None or tick is None else ticks * tick
-
-
-def _duration(container: InputContainer) -> Fraction:
-    """Seconds that the container states, or zero."""
-    return Fraction(container.duration or 0, 1_000_000)
 
 
 def _image(frame: VideoFrame, channels: int | None, mirrored: bool) -> Tensor:
