@@ -155,6 +155,17 @@ def test_frames_of_varying_rate_keep_their_times(tmp_path):
         assert torch.equal(image, frames[t].image)
 
 
+@pytest.mark.parametrize("name", ["x.avi", "x.mkv", "x.mp4"])
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_frames_that_are_coded_out_of_order_keep_their_times(tmp_path, name, codec):
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream(codec, rate=25, width=64, height=48)
+        stream.options = {"bf": "2"} if codec == "mpeg4" else {"x264-params": "bframes=2:b-adapt=0"}
+        encode(container, stream, [picture(t) for t in range(12)])
+        assert stream.codec_context.has_b_frames
+    assert [time for _, time in Video(tmp_path / name)] == [Fraction(t, 25) for t in range(12)]
+
+
 @pytest.mark.parametrize(
     ("fps", "shown"),
     [(10, [0, 2, 5, 7, 10]), (50, [t // 2 for t in range(24)]), (25, list(range(12)))],

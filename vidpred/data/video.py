@@ -154,6 +154,8 @@ class Video:
         count, size, start, now, mirrored = 0, None, None, Fraction(0), False
         with opened(self.path) as (container, stream):
             stream.thread_type = "AUTO"
+            # AVI tells no times, and those that FFmpeg guesses take frames for coded in order.
+            guessed = container.format.name == "avi"
             try:
                 for packet in sound_packets(container, stream, self.path):
                     for frame in packet.decode():
@@ -168,7 +170,8 @@ class Video:
                                 f"{self.path} has frames of {tuple(size[1:])} pixels up to frame "
                                 f"{count}, then of {tuple(image.shape[1:])}: cut it there"
                             )
-                        stamp = in_seconds(frame.pts, frame.time_base)
+                        ticks = frame.dts if guessed else frame.pts
+                        stamp = in_seconds(ticks, frame.time_base)
                         if count == 0:
                             start = stamp
                         elif stamp is None or start is None or stamp - start <= now:
