@@ -78,6 +78,15 @@ def test_rates_that_no_float_states_exactly(tmp_path, name, fps):
 
 
 @pytest.mark.parametrize("name", ["x.mp4", "x.gif", "pictures"])
+@pytest.mark.parametrize("fps", [0, -5, float("nan"), float("inf")])
+def test_rates_that_no_film_has_are_refused(tmp_path, name, fps):
+    message = f"^fps must be above 0 frames a second, got {fps}$"
+    with pytest.raises(ValueError, match=message), write_video(tmp_path / name, fps):
+        pytest.fail("waits for frames")
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x.mp4", "x.gif", "pictures"])
 def test_what_fails_leaves_nothing(tmp_path, name):
     def broken():
         with write_video(tmp_path / name, fps=25) as write:

@@ -199,7 +199,7 @@ class Video:
 
 
 def check_fps(fps: float | Fraction | None) -> None:
-    """Refuse a frame rate that a video cannot be resampled to; ``None`` is its own.
+    """Refuse a frame rate that no video can have; ``None`` is its own.
 
     Raises:
         ValueError: As said.

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vidpred.data.video import check_fps
 from vidpred.files import check_new_folder, output_folder, replacing, replacing_files
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def write_video(path: str | os.PathLike[str], fps: float | Fraction) -> Iterator
         seconds from the first frame to it. They are those of a :class:`Frame`.
 
     Raises:
-        ValueError: Another suffix; frames of another form, or that differ in size; no frame.
+        ValueError: ``fps`` out of range; another suffix; frames of another form, or that differ in
+            size; no frame.
         FileExistsError: There is something in the folder.
 
     Example:
@@ -53,6 +55,7 @@ def write_video(path: str | os.PathLike[str], fps: float | Fraction) -> Iterator
         >>> Video(path).size
         (48, 64)
     """
+    check_fps(fps)
     path = Path(path)
     if path.suffix.lower() not in (".mp4", ".gif", ""):
         raise ValueError(f"cannot write {path}: expected .mp4, .gif or a folder (no suffix)")
