@@ -87,6 +87,14 @@ def test_a_clip_is_read_in_slices(source: Source, tmp_path: Path):
         clip[::-1]
 
 
+def test_a_split_that_no_file_has_is_refused(source: Source, tmp_path: Path):
+    trains = [clip for clip in source.clips if clip.split == "train"]
+    file = ClipsFile(prepare(replace(source, clips=trains), tmp_path / "a.h5"))
+    with pytest.raises(ValueError, match=r"^split must be one of train, val, test; got tst$"):
+        file.clips("tst")  # pyright: ignore[reportArgumentType]
+    assert file.clips("test") == []
+
+
 def test_the_layout_is_as_documented(source: Source, tmp_path: Path):
     content: Any = h5py.File(prepare(source, tmp_path / "a.h5"))
     with content as file:

@@ -51,6 +51,7 @@ from torch import Tensor
 
 from vidpred.data.hdf5 import ZSTD, attribute, dataset, numbers, texts, zstd
 from vidpred.data.sources.base import Split
+from vidpred.data.sources.layout import one_of
 
 FORMAT, VERSION = "vidpred clips", 2
 COLUMNS = {
@@ -155,7 +156,12 @@ class ClipsFile:
             self._check_index(file)
 
     def clips(self, split: Split) -> Sequence[StoredClip]:
-        """The clips of a split, in order."""
+        """The clips of a split, in order.
+
+        Raises:
+            ValueError: No such split.
+        """
+        one_of("split", split, get_args(Split))
         chosen = (self.split == split).nonzero()[0]
         columns = (column[chosen].tolist() for column in (self.start, self.frames, self.label))
         return [StoredClip(self, *clip) for clip in zip(*columns, strict=True)]
