@@ -48,6 +48,20 @@ def test_batches():
             assert batch.max() > 200
 
 
+@pytest.mark.parametrize("loader", ["train", "val", "test", "predict"])
+def test_loaders_need_no_trainer(loader: str):
+    batches = getattr(MovingMNISTData(batch_size=2, length=3), f"{loader}_dataloader")()
+    assert first_batch(batches).shape == (2, 3, 1, 64, 64)
+
+
+def test_a_loader_without_a_trainer_downloads_as_a_trainer_does(root: Path):
+    class Downloading(MovingMNISTData):
+        def prepare_data(self) -> None:
+            self.root = root
+
+    assert len(first_batch(Downloading(root / "none", batch_size=2).test_dataloader())) == 2
+
+
 def test_a_trainer_gives_the_model_floats():
     data = VideoData()
     levels = torch.arange(256, dtype=torch.uint8)

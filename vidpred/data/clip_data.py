@@ -61,7 +61,6 @@ class ClipsData(VideoData):
         >>> np.save(folder / "a.npy", np.zeros((8, 10, 16, 16), np.uint8))
         >>> path = prepare(sources.array(folder / "a.npy", length=5), folder / "a.h5")
         >>> data = ClipsData(path, batch_size=4)
-        >>> data.setup("fit")
         >>> next(iter(data.train_dataloader())).shape
         torch.Size([4, 5, 1, 16, 16])
     """

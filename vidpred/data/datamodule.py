@@ -20,10 +20,11 @@ class VideoData(LightningDataModule):
 
     A subclass sets `train_set`, `val_set` and `test_set` in `setup`, as far as the stage needs
     them; their items are clips `(T, C, H, W)`, uint8 or floats in [0, 1], or pairs of a clip and
-    its label. With a `val_set` of `None` a trainer fits without validation. The loaders hand the
-    items on as they are; a trainer turns uint8 into floats once a batch is on the model's device.
-    Training batches come in an order that resumes exactly, evaluation visits every clip once. Both
-    work with any number of processes and any `Trainer(use_distributed_sampler=...)`.
+    its label. With a `val_set` of `None` a trainer fits without validation. A trainer calls
+    `setup`; where nobody has, a loader does. The loaders hand the items on as they are; a trainer
+    turns uint8 into floats once a batch is on the model's device. Training batches come in an order
+    that resumes exactly, evaluation visits every clip once. Both work with any number of processes
+    and any `Trainer(use_distributed_sampler=...)`.
 
     Args:
         batch_size: Clips in a batch of one process.
@@ -60,7 +61,7 @@ class VideoData(LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         return ResumableLoader(
-            self.train_set,
+            self._made("train_set", "fit"),
             self.batch_size,
             epoch_size=self.epoch_size,
             shuffle=self.shuffle,
@@ -70,13 +71,14 @@ class VideoData(LightningDataModule):
         )
 
     def val_dataloader(self) -> Iterable[Any]:
-        return [] if self.val_set is None else self._evaluation(self.val_set)
+        val_set = self._made("val_set", "validate")
+        return [] if val_set is None else self._evaluation(val_set)
 
     def test_dataloader(self) -> EvaluationLoader:
-        return self._evaluation(self.test_set)
+        return self._evaluation(self._made("test_set", "test"))
 
     def predict_dataloader(self) -> EvaluationLoader:
-        return self._evaluation(self.test_set)
+        return self._evaluation(self._made("test_set", "predict"))
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Clips as the model takes them, floats in [0, 1]; labels as they are."""
@@ -91,6 +93,13 @@ class VideoData(LightningDataModule):
         frames = frames.float().mul_(1 / 255)
         # Lightning has converted the batch to the precision before it was floats.
         return self.trainer.precision_plugin.convert_input(frames) if self.trainer else frames
+
+    def _made(self, name: str, stage: str) -> Any:
+        """One of the data sets; without a trainer nobody may have called for it."""
+        if not hasattr(self, name):
+            self.prepare_data()
+            self.setup(stage)
+        return getattr(self, name)
 
     def _evaluation(self, dataset: Dataset[Any]) -> EvaluationLoader:
         return EvaluationLoader(dataset, self.batch_size, self.num_workers, self.trainer)
@@ -126,7 +135,6 @@ class MovingMNISTData(VideoData):
 
     Example:
         >>> data = MovingMNISTData(batch_size=4, length=12)
-        >>> data.setup("fit")
         >>> next(iter(data.train_dataloader())).shape
         torch.Size([4, 12, 1, 64, 64])
     """
