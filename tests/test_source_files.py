@@ -38,14 +38,36 @@ def test_pictures_come_in_the_order_of_their_numbers(tmp_path):
     assert numbers(image_frames(image_files(tmp_path))) == [1, 9, 10]
 
 
-def test_a_grey_picture_becomes_colour_and_one_of_16_bits_is_refused(tmp_path):
-    grey, deep = tmp_path / "grey.png", tmp_path / "deep.png"
-    Image.new("L", (32, 24), 77).save(grey)
-    Image.fromarray(np.full((24, 32), 40_000, np.uint16)).save(deep)
-    (frame,) = image_frames([grey])
+def test_a_grey_picture_becomes_colour(tmp_path):
+    Image.new("L", (32, 24), 77).save(tmp_path / "grey.png")
+    (frame,) = image_frames([tmp_path / "grey.png"])
     assert torch.equal(frame, torch.full((3, 24, 32), 77, dtype=torch.uint8))
-    with pytest.raises(ValueError, match=f"^{deep} is deeper than 8 bits: convert it$"):
-        list(image_frames([deep]))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("kind", ["gray16", "rgb48"])
+def test_a_picture_of_16_bits_is_as_bright_as_one_of_8(tmp_path, suffix, kind):
+    values = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+    if kind == "gray16":
+        values[:] = values[..., :1]
+    path = tmp_path / f"0{suffix}"
+    with av.open(str(path), "w") as container:  # Pillow writes no colours of 16 bits
+        form = f"{kind}{'be' if suffix == '.png' else 'le'}"
+        stream = container.add_stream(suffix[1:], width=32, height=24)
+        stream.pix_fmt = form
+        deep = values.astype(np.uint16) * 257
+        frame = av.VideoFrame.from_ndarray(deep[..., 0] if kind == "gray16" else deep, form)
+        container.mux([*stream.encode(frame), *stream.encode()])
+    (image,) = image_frames([path])
+    assert torch.equal(image, torch.from_numpy(values).permute(2, 0, 1))
+
+
+def test_a_picture_of_32_bits_is_refused(tmp_path):
+    for number, kind in enumerate((np.int32, np.float32)):
+        file = tmp_path / f"{number}.tiff"
+        Image.fromarray(np.ones((24, 32), kind)).save(file)
+        with pytest.raises(ValueError, match=f"^{file} has pixels of 32 bits, of no range that is"):
+            list(image_frames([file]))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])

@@ -41,7 +41,7 @@ def image_frames(files: Sequence[Path], channels: Literal[1, 3] = 3) -> Iterator
         uint8 ``(channels, H, W)``.
 
     Raises:
-        ValueError: A file is damaged, deeper than 8 bits, or of another size than the first.
+        ValueError: A file is damaged, deeper than 16 bits, or of another size than the first.
 
     Example:
         >>> import tempfile
@@ -64,7 +64,7 @@ def image_frames(files: Sequence[Path], channels: Literal[1, 3] = 3) -> Iterator
 
 
 def decode_image(data: bytes, name: str, channels: Literal[1, 3] = 3) -> Tensor:
-    """A picture as uint8 ``(channels, H, W)``.
+    """A picture as uint8 ``(channels, H, W)``; of 16 bits the upper 8.
 
     Args:
         data: The bytes of a file.
@@ -72,12 +72,16 @@ def decode_image(data: bytes, name: str, channels: Literal[1, 3] = 3) -> Tensor:
         channels: 3 for RGB, 1 for grey.
 
     Raises:
-        ValueError: It is no whole picture, or deeper than 8 bits.
+        ValueError: It is no whole picture, or deeper than 16 bits.
     """
     try:
         image = Image.open(io.BytesIO(data))
-        if image.mode.startswith(("I", "F")):
-            raise ValueError(f"{name} is deeper than 8 bits: convert it")
+        if image.mode.startswith("I;16"):  # of colours Pillow itself takes the upper byte
+            image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
+        if image.mode in ("I", "F"):
+            raise ValueError(
+                f"{name} has pixels of 32 bits, of no range that is known: convert it to 8 or 16"
+            )
         pixels = np.array(image.convert("RGB" if channels == 3 else "L"))
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # all Pillow's
         raise ValueError(f"{name} is no whole picture: it is cut off or damaged") from error
