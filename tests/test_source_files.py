@@ -62,6 +62,36 @@ def test_a_picture_of_16_bits_is_as_bright_as_one_of_8(tmp_path, suffix, kind):
     assert torch.equal(image, torch.from_numpy(values).permute(2, 0, 1))
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tiff", ".webp"])
+@pytest.mark.parametrize(
+    ("orientation", "upright"),
+    [
+        (2, lambda image: image.flip(2)),
+        (3, lambda image: image.flip(1, 2)),
+        (4, lambda image: image.flip(1)),
+        (5, lambda image: image.mT),
+        (6, lambda image: image.rot90(-1, (1, 2))),
+        (7, lambda image: image.flip(1, 2).mT),
+        (8, lambda image: image.rot90(1, (1, 2))),
+    ],
+)
+def test_pictures_stand_upright(tmp_path, suffix, orientation, upright):
+    stored = torch.linspace(0, 250, 24 * 32).view(24, 32).byte()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored.numpy()).save(tmp_path / f"0{suffix}", exif=exif, quality=100)
+    (image,) = image_frames([tmp_path / f"0{suffix}"], channels=1)
+    turned = upright(stored[None])
+    assert image.shape == turned.shape
+    assert (image.float() - turned.float()).abs().max() < 8
+
+
+def test_a_picture_that_tells_its_orientation_in_part_is_damaged(tmp_path):
+    Image.new("L", (32, 24)).save(tmp_path / "0.png", exif=b"Exif\0\0II*\0")
+    with pytest.raises(ValueError, match=r"0\.png is no whole picture"):
+        list(image_frames([tmp_path / "0.png"]))
+
+
 def test_a_picture_of_32_bits_is_refused(tmp_path):
     for number, kind in enumerate((np.int32, np.float32)):
         file = tmp_path / f"{number}.tiff"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from vidpred.data.sources.layout import by_number, expect
@@ -64,7 +65,9 @@ def image_frames(files: Sequence[Path], channels: Literal[1, 3] = 3) -> Iterator
 
 
 def decode_image(data: bytes, name: str, channels: Literal[1, 3] = 3) -> Tensor:
-    """A picture as uint8 ``(channels, H, W)``; of 16 bits the upper 8.
+    """A picture as uint8 ``(channels, H, W)``, upright; of 16 bits the upper 8.
+
+    Cameras store beside a picture how to turn or mirror it, and viewers do.
 
     Args:
         data: The bytes of a file.
@@ -75,7 +78,7 @@ def decode_image(data: bytes, name: str, channels: Literal[1, 3] = 3) -> Tensor:
         ValueError: It is no whole picture, or deeper than 16 bits.
     """
     try:
-        image = Image.open(io.BytesIO(data))
+        image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
         if image.mode.startswith("I;16"):  # of colours Pillow itself takes the upper byte
             image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
         if image.mode in ("I", "F"):
@@ -83,6 +86,6 @@ def decode_image(data: bytes, name: str, channels: Literal[1, 3] = 3) -> Tensor:
                 f"{name} has pixels of 32 bits, of no range that is known: convert it to 8 or 16"
             )
         pixels = np.array(image.convert("RGB" if channels == 3 else "L"))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # all Pillow's
+    except (OSError, SyntaxError, struct.error, Image.DecompressionBombError) as error:  # Pillow's
         raise ValueError(f"{name} is no whole picture: it is cut off or damaged") from error
     return torch.from_numpy(pixels).view(*pixels.shape[:2], -1).permute(2, 0, 1).contiguous()
