@@ -131,6 +131,23 @@ def test_no_clips_and_no_labels(tmp_path: Path):
         ClipsData(out, labels=True).setup("test")
 
 
+def test_parts_too_short_for_a_window_say_what_to_give(tmp_path: Path):
+    np.save(tmp_path / "a.npy", np.zeros((2, 20, 8, 8), np.uint8))
+    given: Any = {"split_by": "time", "val_fraction": 0.1, "test_fraction": 0.3}
+    out = prepare(array(tmp_path / "a.npy", length=8, **given), tmp_path / "a.h5", given)
+    with pytest.raises(ValueError, match="has val clips of up to 2 frames") as error:
+        ClipsData(out).setup("fit")
+    assert str(error.value) == (
+        f"{out} has val clips of up to 2 frames, too short for a window of 8: take a smaller "
+        "test_length, or prepare it with longer clips or a larger --val_fraction"
+    )
+    with pytest.raises(ValueError, match=r"test_length, .* or a larger --test_fraction$"):
+        ClipsData(out).setup("test")
+    ClipsData(out, test_length=2).setup()
+    with pytest.raises(ValueError, match=r"a smaller length, or prepare it with longer clips$"):
+        ClipsData(out, length=21).setup("fit")
+
+
 @pytest.mark.parametrize("change", ["reversal", "horizontal_flip", "vertical_flip"])
 def test_each_change_of_a_clip_is_of_all_its_frames(change: str):
     clips = torch.rand(2, 3, 1, 4, 5)

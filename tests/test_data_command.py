@@ -115,6 +115,26 @@ def test_a_download_becomes_a_file(name: str, tmp_path: Path):
     assert file.protocol
 
 
+@pytest.mark.parametrize(
+    ("arguments", "notes"),
+    [
+        ((), []),
+        (("--length", 4), ["val clips of up to 1 frames", "test clips of up to 1 frames"]),
+        (("--val_fraction", 0), []),
+        (("--val_fraction", 0.05), ["no val clips: prepare it with a larger --val_fraction"]),
+    ],
+)
+def test_parts_that_are_empty_are_noted(folder: Path, arguments, notes: list[str]):
+    given = ("frame_folders", "--source", folder / "raw", "--out", folder / "a.h5", "--workers", 0)
+    parts = ("--split_by", "time", "--val_fraction", 0.17, "--test_fraction", 0.17, "--length", 1)
+    status, out, err = vidpred("prepare", *given, *parts, *arguments)
+    assert status == 0, err
+    found = [line for line in out.splitlines() if line.startswith("note")]
+    assert len(found) == len(notes)
+    for line, note in zip(found, notes, strict=True):
+        assert line.startswith(f"note: {folder / 'a.h5'} has {note}")
+
+
 def test_help_lists_what_a_data_set_takes():
     status, out, err = vidpred("prepare", "videos", "--help")
     assert (status, err) == (0, "")

@@ -12,6 +12,7 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 
 from vidpred.data import ClipsFile, check, prepare, sources
+from vidpred.data.clip_data import lacking
 from vidpred.data.crop import crop_and_resize
 from vidpred.data.hdf5 import texts
 from vidpred.data.parts import check_output
@@ -89,10 +90,15 @@ def _prepare(args: Sequence[str]) -> None:
     source = function(**arguments)
     record = {"data": name, **{key: _shown(value) for key, value in arguments.items()}}
     out = prepare(source, config.out, record, config.workers, config.zstd)
-    print(_table(ClipsFile(out)))
+    file = ClipsFile(out)
+    print(_table(file))
     print(f"{out}: {out.stat().st_size / 1e6:,.1f} MB")
     if not any(clip.split == "train" for clip in source.clips):
         print("note: no clip is there to train on")
+    for split in get_args(Split):
+        wanted = file.clips(split) or arguments.get(f"{split}_fraction")
+        if wanted and (lack := lacking(file, split, file.length)):
+            print(f"note: {lack}")
 
 
 def _check(args: Sequence[str]) -> None:

@@ -136,14 +136,26 @@ class ClipsData(VideoData):
     def _windows(self, file: ClipsFile, split: Split, length: int, stride: int) -> VideoWindows:
         clips = file.clips(split)
         labels = [clip.label for clip in clips] if self.labels else None
-        if not clips:
-            raise ValueError(f"{file.path} has no {split} clips: prepare it with a share of them")
+        if (lack := lacking(file, split, length)) is not None:
+            raise ValueError(lack)
         if labels and min(labels) < 0:
             raise ValueError(f"{file.path} has {split} clips without a label: set labels to false")
-        windows = VideoWindows(clips, length, stride, labels)
-        if not len(windows):
-            raise ValueError(
-                f"{file.path} has {split} clips of up to {max(map(len, clips))} frames, too short "
-                f"for a window of {length}: take a smaller length"
-            )
-        return windows
+        return VideoWindows(clips, length, stride, labels)
+
+
+def lacking(file: ClipsFile, split: Split, length: int) -> str | None:
+    """Why a split has no window of ``length`` frames, and what to do; ``None`` where it has one."""
+    longest = max(map(len, file.clips(split)), default=0)
+    if longest >= length:
+        return None
+    share = f"{split}_fraction"
+    larger = f"a larger --{share}" if share in file.settings else None
+    if not longest:
+        return f"{file.path} has no {split} clips: prepare it with {larger or 'a share of them'}"
+    # A larger share is of no use where no clip is long enough.
+    ways = ["longer clips", larger] if larger and file.frames.max() >= length else ["longer clips"]
+    setting = "length" if split == "train" else "test_length"
+    return (
+        f"{file.path} has {split} clips of up to {longest} frames, too short for a window of "
+        f"{length}: take a smaller {setting}, or prepare it with {' or '.join(ways)}"
+    )
