@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from test_forecast import trainer
 from test_resume import Interrupt, Interruption, assert_same
 from test_zoo import FREE_RUNNING, MODELS
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset, random_split
 from videos import write
 
 from vidpred import cli, weights
@@ -224,6 +224,18 @@ def test_scores_are_those_of_all_clips(tmp_path, capsys):
         (row,) = csv.DictReader(file)
     assert {name: float(value) for name, value in row.items()} == model.results
     assert f"top5 {expected['top5']:.4f}" in capsys.readouterr().out
+
+
+def test_the_clips_of_several_loaders_are_scored_together(tmp_path):
+    model, (frames, labels), found = task(), Bars().clips.tensors, []
+    for sizes in ((5, 7), (12,)):
+        parts = random_split(TensorDataset(frames / 255, labels), sizes)
+        loaders = [DataLoader(part, 4) for part in parts]
+        for stage in ("validate", "test"):
+            getattr(trainer(tmp_path), stage)(model, loaders, verbose=False)
+            found.append(model.results)
+    for results in found[1:]:
+        assert results == pytest.approx(found[0], rel=1e-5)
 
 
 def test_with_fewer_classes_than_five_all_are_among_the_first(tmp_path):

@@ -365,6 +365,17 @@ def test_validation_and_test_report_the_metrics_of_a_forecast(tmp_path, capsys):
     assert (tmp_path / "test.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("stage", ["validate", "test"])
+def test_the_clips_of_several_loaders_are_scored_together(tmp_path, stage):
+    clips, model, logged = torch.rand(3, LENGTH, 1, 16, 16), task(), []
+    for loaders in ([loader(clips[:1]), loader(clips[1:])], loader(clips)):
+        run = trainer(tmp_path)
+        getattr(run, stage)(model, loaders, verbose=False)
+        logged.append({name: float(value) for name, value in run.callback_metrics.items()})
+    assert len(logged[0]) == 3
+    assert logged[0] == pytest.approx(logged[1], rel=1e-5)
+
+
 def test_metrics_can_be_chosen(tmp_path):
     metrics = {"mean error": MSE, "SSIM": partial(SSIM, data_range=2)}
     model = task(metrics=metrics)

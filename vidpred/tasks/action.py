@@ -32,9 +32,9 @@ class ActionTask(Task):
     exactly.
 
     Validation and test log the loss, ``val_loss``, and the shares of clips whose class is the most
-    likely one and among the five most likely, ``val_top1`` and ``val_top5``. The test prints these
-    and writes them to ``test.csv`` in the run's folder. Prediction gives the probabilities of the
-    classes.
+    likely one and among the five most likely, ``val_top1`` and ``val_top5``, over the clips of all
+    loaders. The test prints these and writes them to ``test.csv`` in the run's folder. Prediction
+    gives the probabilities of the classes.
 
     Args:
         classifier: Of the channels of the predictor's hidden states, or of the frames.
@@ -118,7 +118,7 @@ class ActionTask(Task):
     def on_validation_epoch_start(self) -> None:
         self._start()
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._score(batch)
 
     def on_validation_epoch_end(self) -> None:
@@ -127,7 +127,7 @@ class ActionTask(Task):
     def on_test_epoch_start(self) -> None:
         self._start()
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._score(batch)
 
     def on_test_epoch_end(self) -> None:

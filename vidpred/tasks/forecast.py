@@ -47,9 +47,10 @@ class ForecastTask(Task):
     All it draws at random depends on (seed, step, rank) alone: an interrupted run resumes exactly.
 
     Validation and test forecast without targets and log the mean of each metric as ``val_mse`` and
-    so on; ``MSE`` is the squared error summed over a frame. The test also prints its metrics for
-    every predicted step, next to those of repeating the last known frame, and writes them to
-    ``test.csv`` and ``test.png`` in the run's folder. Prediction gives frames clipped to [0, 1].
+    so on, over the clips of all loaders; ``MSE`` is the squared error summed over a frame. The test
+    also prints its metrics for every predicted step, next to those of repeating the last known
+    frame, and writes them to ``test.csv`` and ``test.png`` in the run's folder. Prediction gives
+    frames clipped to [0, 1].
 
     Args:
         predictor: Any predictor.
@@ -150,7 +151,7 @@ class ForecastTask(Task):
     def on_validation_epoch_start(self) -> None:
         self._running = {}
 
-    def validation_step(self, frames: Tensor, batch_idx: int) -> Tensor:
+    def validation_step(self, frames: Tensor, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         prediction = self._forecast(frames)
         self._score(MODEL, prediction, frames)
         return prediction
@@ -161,7 +162,7 @@ class ForecastTask(Task):
     def on_test_epoch_start(self) -> None:
         self._running = {}
 
-    def test_step(self, frames: Tensor, batch_idx: int) -> Tensor:
+    def test_step(self, frames: Tensor, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         prediction = self._forecast(frames)
         self._score(MODEL, prediction, frames)
         known = frames[:, : self.context_length]
