@@ -66,11 +66,11 @@ def test_the_cell_is_its_naive_twin(copy: Path) -> None:
     compared = """
 import torch
 from naive.convmgu import convmgu
-from vidpred.cells import ConvMGUCell
+from vidpred.cells import ConvMGUCell, ConvMGUState
 for norm in ("group", None):
     cell = ConvMGUCell(3, 4, 3, norm=norm).double()
     x, h = torch.randn(2, 3, 6, 5).double(), torch.randn(2, 4, 6, 5).double()
-    (got, _), expected = cell(x, (h,)), convmgu(dict(cell.state_dict()), x, h)
+    (got, _), expected = cell(x, ConvMGUState(h)), convmgu(dict(cell.state_dict()), x, h)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-10)
 """
     run = python(copy, "-c", compared)

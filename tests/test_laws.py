@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import inspect
 import io
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pytest
 import torch
@@ -323,6 +323,29 @@ def gradients_are_right(core: Cell, channels: int) -> None:
 @unit_law
 def test_gradients_are_right(unit: type[Cell]) -> None:
     gradients_are_right(wired(unit, layers=2, channels=2), channels=2)
+
+
+class Foreign(NamedTuple):
+    """A flow or a state of no unit."""
+
+    x: Tensor
+
+
+@unit_law
+def test_flows_and_states_of_other_kinds_are_refused(unit: type[Cell]) -> None:
+    core, (frame,) = wired(unit), clip(1)
+    cell, entered = next(part for part in core.modules() if isinstance(part, unit)), []
+    cell.register_forward_pre_hook(lambda _, given: entered.append(given))
+    core(frame, core.init_state(frame))
+    flow, state = entered[0]
+    form = r"Foreign\(x\)"
+    # Alone, a plain map of two samples looks like a pair.
+    others = [(Foreign(frame), form)] + [(frame, "a tensor")] * (not isinstance(flow, Tensor))
+    for other, got in others:
+        with pytest.raises(TypeError, match=f"^.*Cell takes .* as its flow, got {got}.*$"):
+            cell(other, state)
+    with pytest.raises(TypeError, match=rf"Cell takes .*State\(.*\) as its state, got {form}: "):
+        cell(flow, Foreign(frame))
 
 
 @unit_law

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from vidpred.cells.checks import check_call
+
 Flow = TypeVar("Flow")
 State = TypeVar("State")
 Returned = TypeVar("Returned")
@@ -43,6 +45,7 @@ class Cell(nn.Module, abc.ABC, Generic[Flow, State]):
     remat: bool = False
 
     def __call__(self, flow: Flow, state: State) -> tuple[Flow, State]:
+        check_call(self, flow, state)
         call = super().__call__
         return recomputed(call, flow, state) if self.remat else call(flow, state)
 

@@ -164,7 +164,7 @@ class DGRUCell(Cell[Any, DGRUState]):
     def init_state(self, like: Tensor) -> DGRUState:
         return DGRUState(self.down.init_state(like).h, self.up.init_state(like).h)
 
-    def forward(self, flow: Any, state: DGRUState) -> tuple[Any, DGRUState]:
+    def forward(self, flow: Tensor | Falling, state: DGRUState) -> tuple[Any, DGRUState]:
         low, high = state
         if isinstance(flow, Falling):
             low, _ = self.down(flow.h, ConvGRUState(low))
