@@ -349,6 +349,16 @@ def test_flows_and_states_of_other_kinds_are_refused(unit: type[Cell]) -> None:
 
 
 @unit_law
+def test_a_state_of_another_batch_is_refused(unit: type[Cell]) -> None:
+    core, (frame,) = wired(unit), clip(1)
+    state = core.init_state(frame[:1])
+    with pytest.raises(ValueError, match=r"^\w+ got a batch of 2 with a state for a batch of 1: "):
+        core(frame, state)
+    with pytest.raises(ValueError, match=r"^\w+ got a batch of 1 with a state for a batch of 2: "):
+        core(frame[:1], core.init_state(frame))
+
+
+@unit_law
 def test_every_parameter_receives_a_gradient(unit: type[Cell]) -> None:
     core = wired(unit)
     loss(*run(core, clip(3), warm_state(core))).backward()

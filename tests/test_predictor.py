@@ -381,6 +381,14 @@ def test_a_stream_may_fill_one_buffer_again_and_again(name: str) -> None:
             close(predicted, expected)
 
 
+@any_model
+@pytest.mark.parametrize("known", [True, False])
+def test_step_refuses_a_state_of_another_batch(name: str, known: bool) -> None:
+    model, frame = build(name), clip(1)[:, 0]
+    with pytest.raises(ValueError, match=r"Predictor got a batch of 2 with .* batch of 1: begin"):
+        model.step(frame, model.init_state(frame[:1]), known)
+
+
 def test_deepcopy_predicts_the_same() -> None:
     model, context = build("iprnn"), clip(2)
     with torch.no_grad():

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 def check_call(cell: nn.Module, flow: Any, state: Any) -> None:
-    """Refuse a flow or a state of another kind than ``forward`` is annotated with.
+    """Refuse a flow or state of another kind than ``forward`` is annotated with, and two batches.
 
     An annotation that says nothing, such as ``Any`` or a type variable, is held against nobody.
     """
@@ -30,6 +30,19 @@ def check_call(cell: nn.Module, flow: Any, state: Any) -> None:
         raise TypeError(
             f"{name} takes {_either(states)} as its state, got {_form(state)}: begin with "
             "cell.init_state(x)"
+        )
+    check_batch(name, flow, state)
+
+
+def check_batch(name: str, entering: Any, state: Any) -> None:
+    """Refuse a state of fewer or more samples than what enters: torch would repeat a single one."""
+    if torch.compiler.is_compiling():
+        return
+    samples, kept = _samples(entering), _samples(state)
+    if samples != kept and None not in (samples, kept):
+        raise ValueError(
+            f"{name} got a batch of {samples} with a state for a batch of {kept}: begin with "
+            "init_state of what enters"
         )
 
 
@@ -51,6 +64,17 @@ def _classes(hint: Any) -> tuple[type, ...]:
         return tuple(kind for part in get_args(hint) for kind in _classes(part))
     known = isinstance(origin, type) and issubclass(origin, (Tensor, tuple))
     return (origin,) if known else (object,)
+
+
+def _samples(value: Any) -> int | None:
+    """The batch of a flow or state, by its first tensor."""
+    if isinstance(value, Tensor):
+        return value.shape[0] if value.dim() else None
+    if isinstance(value, tuple):
+        for part in value:
+            if (samples := _samples(part)) is not None:
+                return samples
+    return None
 
 
 def _either(kinds: tuple[type, ...]) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vidpred.cells.base import Cell, recomputed, to_channels_last
+from vidpred.cells.checks import check_batch
 from vidpred.models import pretrained
 from vidpred.models.autoencoder import Decoder, Encoder
 from vidpred.models.folding import fold, unfold
@@ -167,12 +168,13 @@ class Predictor(nn.Module):
                 ones only, to others it makes no difference.
 
         Raises:
-            ValueError: Wrong rank, channels or dtype of ``frame``; as in :meth:`rollout`, the range
-                is not checked.
+            ValueError: Wrong rank, channels or dtype of ``frame``, a state of another batch; as in
+                :meth:`rollout`, the range is not checked.
         """
         if frame.dim() != 4:
             raise ValueError(f"a frame must be (B, C, H, W), got shape {tuple(frame.shape)}")
         self._check(frame.unsqueeze(1))
+        check_batch(type(self).__name__, frame, state)
         seen, state = self._observe(frame, known, state)
         return self._predict(seen, state, frame.shape[-2:])
 
