@@ -609,11 +609,21 @@ def test_what_every_model_refuses(name: str, options: dict[str, Any], says: str)
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", sorted({*MODELS} - {"crevnet"}))  # which has no such arguments
+@pytest.mark.parametrize("channels", [0, -4])
+@pytest.mark.parametrize("argument", ["in_channels", "hidden_channels"])
+def test_a_model_has_channels(name: str, argument: str, channels: int) -> None:
+    with pytest.raises(ValueError, match=rf"at least one channel, got .*{argument}") as error:
+        MODELS[name](**{"hidden_channels": 4, argument: channels})
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
         (lambda: zoo.stacked(cells.STGRUCell, layers=0), "at least one layer, got layers=0"),
         (lambda: zoo.trajgru(hidden_channels=8, strides=(2, 0, 2)), r"strides must be at least 1"),
+        (lambda: zoo.trajgru(frame_channels=0), "at least one channel, got 0"),
         (lambda: zoo.stau(0), "a frame has at least one channel, got in_channels=0"),
         (lambda: zoo.predrnn(0), "a frame has at least one channel, got in_channels=0"),
         (lambda: zoo.stau(tau=0), "tau must be at least 1 .* got 0"),
@@ -629,6 +639,7 @@ def test_what_every_model_refuses(name: str, options: dict[str, Any], says: str)
         (lambda: zoo.stip(length=0), "a clip has at least one frame, got length=0"),
         (lambda: zoo.e3d_lstm(tau=0), "tau must be at least 1 .* got 0"),
         (lambda: zoo.e3d_lstm(depth=0), "at least one feature map, got depth=0"),
+        (lambda: zoo.crevnet(in_channels=0), "at least one channel, got .*in_channels"),
         (lambda: zoo.crevnet(depth=0), "at least one feature map, got depth=0"),
         (lambda: zoo.crevnet(blocks=(4, 0, 3)), r"1 or more at each size, got \(4, 0, 3\)"),
     ],

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidpred.models.frames import at_least_one_channel
+from vidpred.models.frames import at_least_one_channel, at_least_one_feature
 from vidpred.models.volume import convolution, transposed
 
 
@@ -77,6 +77,7 @@ class ConvEncoder(Encoder):
         if downsamplings < 0:
             raise ValueError(f"downsamplings must be 0 or more, got {downsamplings}")
         at_least_one_channel(in_channels)
+        at_least_one_feature(hidden_channels)
         self.in_channels = in_channels
         self.stride = 2**downsamplings
         self.slope = slope

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from vidpred.cells.base import Cell, FreeRunning, zeros
 from vidpred.cells.wiring import Stack
 from vidpred.models.autoencoder import Decoder, Encoder
-from vidpred.models.frames import at_least_one_channel
+from vidpred.models.frames import at_least_one_channel, at_least_one_feature
 
 
 def shrinking(in_channels: int, out_channels: int, stride: int) -> nn.Conv2d:
@@ -39,6 +39,7 @@ class StridedEncoder(Encoder):
     def __init__(self, in_channels: int, hidden_channels: int, stride: int) -> None:
         super().__init__()
         at_least_one_channel(in_channels)
+        at_least_one_feature(hidden_channels)
         if stride < 1:
             raise ValueError(f"stride must be at least 1, got {stride}")
         self.in_channels = in_channels

@@ -17,6 +17,15 @@ def at_least_one_channel(in_channels: int) -> None:
         raise ValueError(f"a frame has at least one channel, got in_channels={in_channels}")
 
 
+def at_least_one_feature(channels: int) -> None:
+    """Refuse an encoder of nothing."""
+    if channels < 1:
+        raise ValueError(
+            f"an encoder's feature maps have at least one channel, got {channels}; check "
+            "hidden_channels"
+        )
+
+
 def check_frames(frames: Tensor, channels: int) -> None:
     """Refuse what is not ``(B, T, C, H, W)`` floating point with ``channels`` channels."""
     if not isinstance(frames, Tensor):
