@@ -618,6 +618,38 @@ def test_a_model_has_channels(name: str, argument: str, channels: int) -> None:
     assert "\n" not in str(error.value)
 
 
+class Bare(torch.nn.Module):
+    """A unit that lacks what a wiring needs."""
+
+    def __init__(self, in_channels: int, hidden_channels: int) -> None:
+        super().__init__()
+
+
+class Wired(Bare):
+    wiring = cells.Stack
+
+
+@pytest.mark.parametrize(
+    "make", [zoo.stacked, zoo.encoder_forecaster, lambda cell: zoo.stip(cell=cell)]
+)
+@pytest.mark.parametrize(
+    ("cell", "says"),
+    [
+        (
+            cells.STGRUCell(64, 64),
+            "a cell class or a partial of one, got an instance of STGRUCell$",
+        ),
+        ("STGRUCell", "a cell class or a partial of one, got an instance of str$"),
+        (Bare, "^Bare has no wiring: .* such as Stack, and hidden_channels$"),
+        (Wired, "^Wired has no hidden_channels: a unit is a vidpred.cells.Cell with a wiring"),
+    ],
+)
+def test_what_is_no_unit(make: Callable[[Any], Any], cell: Any, says: str) -> None:
+    with pytest.raises(TypeError, match=says) as error:
+        make(cell)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidpred.cells import Cell
 from vidpred.models.autoencoder import PatchDecoder, PatchEncoder
@@ -21,7 +21,24 @@ def stack_of(
     """Units from bottom to top, the lowest with the width of what enters."""
     check_layers(layers)
     widths = [in_channels] + [hidden_channels] * (layers - 1)
-    return [cell(width, hidden_channels) for width in widths]
+    return [unit_of(cell, width, hidden_channels) for width in widths]
+
+
+def unit_of(cell: Callable[[int, int], Any], in_channels: int, hidden_channels: int) -> Any:
+    """Make a unit, and refuse what makes none."""
+    if isinstance(cell, nn.Module) or not callable(cell):
+        raise TypeError(
+            "cell makes units of (in_channels, hidden_channels): a cell class or a partial of one, "
+            f"got an instance of {type(cell).__name__}"
+        )
+    unit = cell(in_channels, hidden_channels)
+    for attribute in ("wiring", "hidden_channels"):
+        if not hasattr(unit, attribute):
+            raise TypeError(
+                f"{type(unit).__name__} has no {attribute}: a unit is a vidpred.cells.Cell with a "
+                "wiring, such as Stack, and hidden_channels"
+            )
+    return unit
 
 
 def check_layers(layers: int) -> None:

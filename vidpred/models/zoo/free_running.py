@@ -13,6 +13,7 @@ from vidpred.models.encoder_forecaster import EncoderForecaster, StridedDecoder,
 from vidpred.models.free_running import FreeRunningPredictor
 from vidpred.models.frnn import TanhEncoder, TiedDecoder
 from vidpred.models.pretrained import recorded
+from vidpred.models.zoo.common import unit_of
 
 
 @recorded
@@ -49,7 +50,7 @@ def encoder_forecaster(
     widths = for_all(hidden_channels, strides, "width")
     first, *between = strides
     encoder, forecaster = (
-        [unit.wiring([unit]) for unit in map(cell, entering, widths)]
+        [unit.wiring([unit]) for unit in map(partial(unit_of, cell), entering, widths)]
         for entering in ([frame_channels, *widths[1:]], [*widths[:-1], 0])
     )
     return FreeRunningPredictor(
