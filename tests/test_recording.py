@@ -78,8 +78,9 @@ def test_attention_weights_sum_to_one(unit: type[Cell]) -> None:
         torch.testing.assert_close(weight.sum(dim=1), torch.ones_like(weight[:, 0]))
 
 
-def test_attention_to_past_volumes_is_recorded_without_their_scores() -> None:
-    core = wired(cells.E3DLSTMCell, channels=8)
+@pytest.mark.parametrize("tau", [5, 10])
+def test_attention_to_past_volumes_is_recorded_without_their_scores(tau: int) -> None:
+    core = wired(cells.E3DLSTMCell, channels=8, tau=tau)
     # Other kernels, which hold all scores, are refused.
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION), record(core) as layers:
         run(core, clip(2, channels=8))

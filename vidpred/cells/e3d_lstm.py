@@ -151,10 +151,12 @@ def recall(query: Tensor, past: Sequence[Tensor]) -> Tensor:
     def weights() -> Tensor:
         # Attention to which volume a place is of gives the sums of the weights, without the scores.
         volume = torch.eye(len(past), dtype=keys.dtype, device=keys.device)
-        # The fused kernels want values as wide as the keys.
-        volume = F.pad(volume, (0, max(0, keys.shape[3] - len(past))))
+        # The fused kernels want values as wide as the keys; zeros change no score.
+        width = max(keys.shape[3], len(past))
+        volume = F.pad(volume, (0, width - len(past)))
         volume = volume.repeat_interleave(queries.shape[2], dim=0).expand(len(keys), 1, -1, -1)
-        shares = F.scaled_dot_product_attention(queries, keys, volume, scale=1.0)
+        q, k = (F.pad(rows, (0, width - rows.shape[3])) for rows in (queries, keys))
+        shares = F.scaled_dot_product_attention(q, k, volume, scale=1.0)
         shares = shares[..., : len(past)]
         return shares.squeeze(1).transpose(1, 2).unflatten(2, query.shape[2:])
 
