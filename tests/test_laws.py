@@ -178,6 +178,32 @@ def test_state_stays_in_float32_under_autocast(unit: type[Cell], options: dict[s
     assert F.cosine_similarity(gradient(outputs, state), gradient(exact, end), dim=0) > 0.99
 
 
+@pytest.fixture
+def norms_of_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let group norms return what they do on CUDA: contiguous maps, under autocast in float32."""
+    normalise = F.group_norm
+
+    def group_norm(*args: Any) -> Tensor:
+        x = normalise(*args).contiguous()
+        return x.float() if torch.is_autocast_enabled("cpu") else x
+
+    monkeypatch.setattr(F, "group_norm", group_norm)
+
+
+@norm_law("group", "layer", None)
+@pytest.mark.usefixtures("norms_of_cuda")
+def test_state_stays_in_bfloat16_under_autocast(unit: type[Cell], options: dict[str, Any]) -> None:
+    core = wired(unit, **options)
+    frames = clip(2, dtype=torch.bfloat16)
+    state = core.init_state(frames[0])
+    first = signature(state)
+    with torch.autocast("cpu", torch.bfloat16):
+        for frame in frames:
+            output, state = core(frame, state)
+            assert signature(state) == first
+            assert output.dtype == torch.bfloat16
+
+
 @unit_law
 def test_init_state_takes_all_but_the_channels_from_its_argument(unit: type[Cell]) -> None:
     core = wired(unit)

@@ -117,7 +117,7 @@ class E3DLSTMCell(Cell[ZigzagFlow, E3DLSTMState]):
         h_c, h_o = self.conv_h(h).split([3 * n, n], dim=1)
         i, g, r = (x_c + h_c).chunk(3, dim=1)
         kept = self.norm_c(past[-1] + recall(gate(r, "recall gate"), past))
-        c = kept + gate(i, "input gate of c") * torch.tanh(g)
+        c = (kept + gate(i, "input gate of c") * torch.tanh(g)).to(past[-1].dtype)
         i, f, g = (x_m + self.conv_m(m)).chunk(3, dim=1)
         m = lstm_memory(m, i, f, g, self.forget_bias, "m")
         memories = torch.cat([c, m], dim=1)

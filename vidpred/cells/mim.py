@@ -180,7 +180,7 @@ class MIMCell(Cell[MIMFlow, MIMState]):
         i_h, g_h, o_h = self.conv_t(h).chunk(3, dim=1)
         i_m, g_m, f_m, o_m = self.conv_s(m).chunk(4, dim=1)
         c, s = self.s(d, ConvLSTMState(c, s))[1]
-        c = c + gate(i_x + i_h, "input gate of c") * torch.tanh(g_x + g_h)
+        c = (c + gate(i_x + i_h, "input gate of c") * torch.tanh(g_x + g_h)).to(c.dtype)
         m = lstm_memory(m, i_x + i_m, f_x + f_m, g_x + g_m, self.forget_bias, "m")
         o = gate(o_x + o_h + o_m, "output gate")
         h = (o * torch.tanh(self.conv_last(torch.cat([c, m], dim=1)))).to(c.dtype)

@@ -85,7 +85,8 @@ class PhyCell(Cell[Tensor, PhyCellState]):
         gain = self.gain(torch.cat([x.to(h.dtype), h], dim=1))
         h = blend(predicted, x, gain, h.dtype, "Kalman gain")
         if self.training:  # set, not added to: the authors count it once, however long the clip
-            penalty = Penalty(self.moment_penalty().expand_as(penalty.total).clone())
+            found = self.moment_penalty().to(penalty.total.dtype)
+            penalty = Penalty(found.expand_as(penalty.total).clone())
         return h, PhyCellState(h, penalty)
 
     def moment_penalty(self) -> Tensor:

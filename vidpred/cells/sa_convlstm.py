@@ -103,7 +103,7 @@ class SAConvLSTMCell(Cell[Tensor, SAConvLSTMState]):
         z = self.fuse(torch.cat([z_h, z_m], dim=1))
         i, g, o = self.conv_zh(torch.cat([z.to(h.dtype), h], dim=1)).chunk(3, dim=1)
         m = blend(m, torch.tanh(g), i, m.dtype, "input gate of m")
-        h = gate(o, "output gate") * m
+        h = (gate(o, "output gate") * m).to(m.dtype)
         return h, SAConvLSTMState(h, c, m)
 
 

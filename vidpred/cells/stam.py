@@ -152,4 +152,4 @@ class STAMCell(Cell[GatedFlow, STAMState]):
         i, f, g = gates.chunk(3, dim=1)
         forget = gate(f + self.forget_bias, f"forget gate of {name}")
         kept = forget * choose(forget, past.maps, past.missing, f"attention to past {name}")
-        return lstm_increment(i, g, name) + kept
+        return (lstm_increment(i, g, name) + kept).to(past.maps[-1].dtype)

@@ -67,10 +67,10 @@ class SpatiotemporalLSTM(Cell[Flow, STLSTMState], Generic[Flow]):
         h_c, h_o = self.conv_h(h).split([3 * n, n], dim=1)
         i, f, g = (x_c + h_c).chunk(3, dim=1)
         delta_c = lstm_increment(i, g, "c")
-        c = gate(f + self.forget_bias, "forget gate of c") * c + delta_c
+        c = (gate(f + self.forget_bias, "forget gate of c") * c + delta_c).to(c.dtype)
         i, f, g = (x_m + self.conv_m(m)).chunk(3, dim=1)
         delta_m = lstm_increment(i, g, "m")
-        m = gate(f + self.forget_bias, "forget gate of m") * m + delta_m
+        m = (gate(f + self.forget_bias, "forget gate of m") * m + delta_m).to(m.dtype)
         memories = torch.cat([c, m], dim=1)
         o = x_o + h_o + self.conv_o(memories)
         return o, torch.tanh(self.conv_last(memories)), c, m, (delta_c, delta_m)
