@@ -394,8 +394,7 @@ def test_every_parameter_receives_a_gradient(unit: type[Cell]) -> None:
         assert parameter.grad.any(), name
 
 
-@norm_law("group", "layer", None)
-def test_channels_last_stays_channels_last(unit: type[Cell], options: dict[str, Any]) -> None:
+def keeps_channels_last(unit: type[Cell], options: dict[str, Any]) -> None:
     core = wired(unit, **options)
     to_channels_last(core)
     frames = [frame.to(memory_format=torch.channels_last) for frame in clip(3)]
@@ -403,6 +402,17 @@ def test_channels_last_stays_channels_last(unit: type[Cell], options: dict[str, 
     assert all(is_channels_last(leaf) for leaf in tree_leaves([core.init_state(frames[0]), state]))
     assert all(output.is_contiguous(memory_format=torch.channels_last) for output in outputs)
     assert_equal(outputs, run(wired(unit, **options), clip(3))[0], 1e-5)
+
+
+@norm_law("group", "layer", None)
+def test_channels_last_stays_channels_last(unit: type[Cell], options: dict[str, Any]) -> None:
+    keeps_channels_last(unit, options)
+
+
+@norm_law("group", "layer")
+@pytest.mark.usefixtures("norms_of_cuda")
+def test_channels_last_stays_so_on_cuda(unit: type[Cell], options: dict[str, Any]) -> None:
+    keeps_channels_last(unit, options)
 
 
 @unit_law

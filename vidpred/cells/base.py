@@ -129,6 +129,14 @@ def total_penalty(state: Any) -> Tensor | float:
     return sum(map(total_penalty, state)) if isinstance(state, tuple) else 0.0
 
 
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation in the layout of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        # On CUDA torch returns contiguous maps, and gates and states would follow their layout.
+        return laid_out_as(x, super().forward(x))
+
+
 class LayerNorm(nn.Module):
     """Layer normalisation over (C, H, W) or (C, D, H, W), as the published weights have it.
 
@@ -147,7 +155,8 @@ class LayerNorm(nn.Module):
                 f"layer norm was built for feature maps of size {tuple(self.weight.shape[1:])}, "
                 f"got {tuple(x.shape[2:])}; use norm='group' for any size"
             )
-        return F.group_norm(x, 1) * self.weight + self.bias  # addcmul would lose the layout
+        normed = laid_out_as(x, F.group_norm(x, 1))  # as in GroupNorm
+        return normed * self.weight + self.bias  # addcmul would lose the layout
 
 
 class NoInput(nn.Module):
@@ -225,7 +234,7 @@ class ConvNorm(nn.Sequential):
             strides = 1, stride, stride
             layers.append(nn.Conv3d(in_channels, out_channels, kernel_size, strides, padding))
         if norm == "group":
-            layers.append(nn.GroupNorm(1, out_channels))
+            layers.append(GroupNorm(1, out_channels))
         elif norm == "layer":
             if size is None:
                 raise ValueError("norm='layer' needs size=(H, W) of the feature map; got none")

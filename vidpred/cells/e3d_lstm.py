@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidpred.cells.base import Cell, ConvNorm, LayerNorm, Norm, zeros
+from vidpred.cells.base import Cell, ConvNorm, GroupNorm, LayerNorm, Norm, zeros
 from vidpred.cells.gates import gate, lstm_memory
 from vidpred.cells.recording import show
 from vidpred.cells.volume import WindowedZigzag, cube
@@ -104,7 +104,7 @@ class E3DLSTMCell(Cell[ZigzagFlow, E3DLSTMState]):
         self.conv_m = ConvNorm(n, 3 * n, kernel, norm, deep)
         self.conv_o = ConvNorm(2 * n, n, kernel, norm, deep)
         self.conv_last = nn.Conv3d(2 * n, n, 1, bias=False)
-        self.norm_c = LayerNorm(n, deep) if norm == "layer" and deep else nn.GroupNorm(1, n)
+        self.norm_c = LayerNorm(n, deep) if norm == "layer" and deep else GroupNorm(1, n)
 
     def init_state(self, like: Tensor) -> E3DLSTMState:
         h, *past = (zeros(like, self.hidden_channels) for _ in range(1 + self.tau))
