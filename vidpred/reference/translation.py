@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import cache
 
 import torch
 from einops import rearrange
@@ -119,7 +120,7 @@ def translate(module: nn.Module, reference: Mapping[str, Tensor]) -> dict[str, T
     return ours
 
 
-def _places(module: nn.Module) -> list[str]:
+def _places(module: nn.Module) -> tuple[str, ...]:
     """Where the references keep each cell of a core: what is between the layers is not counted."""
     found = [cell for name, cell in module.named_modules() if re.fullmatch(_CELL, name)]
     layers = "stlstm_layer" if any(isinstance(cell, MIMCell) for cell in found) else "cell_list"
@@ -128,10 +129,11 @@ def _places(module: nn.Module) -> list[str]:
         between = _BETWEEN.get(type(cell))
         places.append(between or f"{layers}.{count}")
         count += between is None
-    return places
+    return tuple(places)
 
 
-def _reference_name(name: str, places: Sequence[str]) -> str:
+@cache  # whoever tries weights one by one asks for all names each time
+def _reference_name(name: str, places: tuple[str, ...]) -> str:
     if cell := re.match(_CELL, name):
         name = places[int(cell[1])] + name[cell.end() :]
     for pattern, replacement in _REFERENCE_NAMES:
