@@ -410,7 +410,14 @@ ALL = torch.ones(2, 2, dtype=torch.bool)
     [
         (lambda m: m(GOOD[0], 1), r"must be \(B, T, C, H, W\), got shape \(3, 2, 8, 8\)"),
         (lambda m: m(GOOD[None], 1), r"got shape \(1, 2, 3, 2, 8, 8\)"),
-        (lambda m: m(GOOD[:, :, :1], 1), r"built for 2 channel.*\(2, 3, 1, 8, 8\)"),
+        (
+            lambda m: m(GOOD[:, :, :1], 1),
+            r"built for 2 channel.*\(2, 3, 1, 8, 8\); pass in_channels=1 when building it$",
+        ),
+        (
+            lambda m: m(GOOD.movedim(2, -1), 1),
+            r"\(2, 3, 8, 8, 2\); their channels are last: permute them to \(B, T, C, H, W\)$",
+        ),
         (lambda m: m(GOOD.transpose(1, 2), 1), r"built for 2 channel.*\(2, 2, 3, 8, 8\)"),
         (lambda m: m((GOOD * 255).to(torch.uint8), 1), r"floats in \[0, 1\], got torch.uint8"),
         (
@@ -445,6 +452,7 @@ ALL = torch.ones(2, 2, dtype=torch.bool)
         (lambda m: m.step(GOOD[0, 0], None), r"\(B, C, H, W\), got shape \(2, 8, 8\)"),
         (lambda m: m.step(GOOD, None), r"\(B, C, H, W\), got shape \(2, 3, 2, 8, 8\)"),
         (lambda m: m.step(GOOD[:, 0, :1], None), "built for 2 channel"),
+        (lambda m: m.step(GOOD[:, 0].movedim(1, -1), None), "channels are last: permute them"),
     ],
 )
 def test_what_a_predictor_refuses(call: Callable[[Predictor], Any], says: str) -> None:

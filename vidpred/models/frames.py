@@ -35,9 +35,12 @@ def check_frames(frames: Tensor, channels: int) -> None:
     if not frames.is_floating_point():
         raise ValueError(f"frames must be floats in [0, 1], got {frames.dtype}; divide by 255")
     if frames.shape[2] != channels:
+        advice = f"pass in_channels={frames.shape[2]} when building it"
+        if frames.shape[4] == channels:
+            advice = "their channels are last: permute them to (B, T, C, H, W)"
         raise ValueError(
             f"this model was built for {channels} channel(s), got frames (B, T, C, H, W) = "
-            f"{tuple(frames.shape)}; pass in_channels={frames.shape[2]} when building it"
+            f"{tuple(frames.shape)}; {advice}"
         )
     if 0 in frames.shape:
         raise ValueError(f"frames must not be empty, got shape {tuple(frames.shape)}")
