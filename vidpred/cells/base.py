@@ -24,7 +24,7 @@ class Cell(nn.Module, abc.ABC, Generic[Flow, State]):
 
     At time t a cell receives the flow rising from the layer below and the state it kept from t-1;
     it returns the flow for the layer above and the state for t+1. A stack of cells is itself a
-    cell. Flow and state are a tensor, a tuple or a ``NamedTuple`` of tensors.
+    cell. Flow and state are a tensor, a tuple or a ``NamedTuple`` of tensors, the batch first.
 
     A cell never keeps state on itself and never changes the state it is given. The state keeps its
     dtype: under autocast the convolutions return bfloat16, the state stays in float32.
