@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import resource
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
+
+from processes import FORKED
 
 
 def error_on_a_full_disk(
@@ -16,7 +17,7 @@ def error_on_a_full_disk(
     sizes = limit, limit
     with ProcessPoolExecutor(
         1,
-        multiprocessing.get_context("spawn"),
+        FORKED,
         initializer=resource.setrlimit,
         initargs=(resource.RLIMIT_FSIZE, sizes),
     ) as pool:

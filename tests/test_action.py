@@ -2,9 +2,6 @@
 
 import csv
 import math
-import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ import torch
 import yaml
 from command import vidpred
 from lightning.pytorch.callbacks import ModelCheckpoint
+from processes import in_two_processes
 from test_forecast import trainer
 from test_resume import Interrupt, Interruption, assert_same
 from test_zoo import FREE_RUNNING, MODELS
@@ -400,6 +398,11 @@ def test_the_examples_differ_where_they_say():
     assert recognise == baseline
 
 
+def succeed(*arguments):
+    status, _, err = vidpred(*arguments)
+    assert status == 0, err
+
+
 @pytest.mark.slow
 def test_two_processes_train_and_score_as_one_with_both_shards(tmp_path):
     """Eleven clips to score: one process has six of them, the other five."""
@@ -419,22 +422,14 @@ def test_two_processes_train_and_score_as_one_with_both_shards(tmp_path):
             *("--trainer.callbacks=vidpred.tasks.ResumableCheckpoint", "--trainer.logger=false"),
             *("--trainer.callbacks.monitor=val_loss", *settings),
         ]
-        status, _, err = start(*arguments)
-        assert status == 0, err
+        start(succeed, *arguments)
         content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
         (saved,) = (x for k, x in content["callbacks"].items() if "Checkpoint" in k)
         return content["state_dict"], saved["current_score"].item()
 
-    def elsewhere(*arguments):  # the first process starts the second as it was started itself
-        command = [sys.executable, "-m", "vidpred", *arguments]
-        path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-        environment = {**os.environ, "PYTHONPATH": path}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-        return done.returncode, done.stdout, done.stderr
-
     two = ("--trainer.devices=2", "--trainer.strategy=ddp")
-    weights, score = run(vidpred, tmp_path / "1", 4)
-    found, together = run(elsewhere, tmp_path / "2", 2, *two)
+    weights, score = run(lambda f, *args: f(*args), tmp_path / "1", 4)
+    found, together = run(in_two_processes, tmp_path / "2", 2, *two)
     assert together == pytest.approx(score, rel=1e-5)
     for name, weight in weights.items():
         torch.testing.assert_close(found[name], weight, rtol=1e-5, atol=3e-6)

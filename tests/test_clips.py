@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import multiprocessing
 import pickle
 import re
 import subprocess
@@ -20,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from full_disk import error_on_a_full_disk
+from processes import FORKED
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -148,8 +148,7 @@ def test_a_killed_preparation_goes_on(source: Source, tmp_path: Path, workers: i
     *first, third, _ = source.clips
     stuck = replace(source, clips=[*first, replace(third, frames=partial(hang, third.files[0]))])
     out = tmp_path / "a.h5"
-    spawn = multiprocessing.get_context("spawn")
-    process = spawn.Process(target=prepare, args=(stuck, out, {}, workers))
+    process = FORKED.Process(target=prepare, args=(stuck, out, {}, workers))
     process.start()
     try:
         while not (tmp_path / "raw" / "hangs").exists():
@@ -292,7 +291,7 @@ def test_the_first_damaged_clips_are_named_and_where_no_clip_is_kept(
 def test_one_process_prepares_a_file(source: Source, tmp_path: Path):
     (first, *others), out = source.clips, tmp_path / "a.h5"
     stuck = replace(source, clips=[replace(first, frames=partial(hang, first.files[0])), *others])
-    process = multiprocessing.get_context("spawn").Process(target=prepare, args=(stuck, out))
+    process = FORKED.Process(target=prepare, args=(stuck, out))
     process.start()
     try:
         while not (tmp_path / "raw" / "hangs").exists():

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from processes import in_two_processes
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
 
 from vidpred.metrics import FVD, frechet_distance
 
@@ -161,10 +161,9 @@ def test_autocast_changes_nothing(i3d: Path) -> None:
     assert torch.equal(metrics[0].compute(), metrics[1].compute())
 
 
-def _score_shard(rank: int, folder: str, i3d: str) -> None:
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
-    )
+def _score_shard(folder: Path, i3d: Path) -> None:
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
     prediction, target = clips(7)
     metric = FVD(horizon=9, i3d=i3d)
     share = [slice(0, 5), slice(5, 7)][rank]
@@ -173,12 +172,12 @@ def _score_shard(rank: int, folder: str, i3d: str) -> None:
     metric.reset()
     if rank == 1:  # rank 0 sees nothing
         metric.update(prediction, target)
-    torch.save([both, metric.compute()], f"{folder}/{rank}.pt")
+    torch.save([both, metric.compute()], folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
 def test_two_processes_equal_one(i3d: Path, tmp_path: Path) -> None:
-    spawn(_score_shard, (str(tmp_path), str(i3d)), nprocs=2)
+    in_two_processes(_score_shard, tmp_path, i3d)
     metric = FVD(horizon=9, i3d=i3d)
     metric.update(*clips(7))
     for rank in range(2):

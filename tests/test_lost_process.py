@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from command import vidpred
 from lightning.pytorch import Callback
+from processes import in_two_processes
 
 HERE = Path(__file__).parent
 STEPS, EVERY, AT = 8, 3, 5  # of 2 steps an epoch
@@ -24,8 +26,8 @@ class Death(Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def fit(folder, *arguments, callbacks=()):
-    """Train in two processes."""
+def arguments(folder, *more, callbacks=()):
+    """Of a training in two processes."""
     saving = {"dirpath": str(folder), "every_n_train_steps": EVERY}
     callbacks = [
         {"class_path": "vidpred.tasks.ResumableCheckpoint", "init_args": saving},
@@ -45,13 +47,12 @@ def fit(folder, *arguments, callbacks=()):
     settings = folder / "settings.yaml"
     settings.write_text(yaml.safe_dump({"trainer": trainer, "data.init_args.epoch_size": 16}))
     configs = ("--config", str(HERE / "conf" / "adversarial.yaml"), "--config", str(settings))
-    return subprocess.run(
-        [sys.executable, "-m", "vidpred", "fit", *configs, *arguments],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])},
-        capture_output=True,
-        text=True,
-        timeout=500,  # and not the half hour that a collective waits by default
-    )
+    return ["fit", *configs, *more]
+
+
+def fit(*arguments):
+    status, _, err = vidpred(*arguments)
+    assert status == 0, err
 
 
 def same(found, expected):
@@ -67,7 +68,13 @@ def same(found, expected):
 
 @pytest.mark.slow
 def test_a_killed_process_ends_the_run_which_goes_on_exactly(tmp_path):
-    killed = fit(tmp_path / "killed", callbacks=[Death])
+    killed = subprocess.run(
+        [sys.executable, "-m", "vidpred", *arguments(tmp_path / "killed", callbacks=[Death])],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])},
+        capture_output=True,
+        text=True,
+        timeout=500,  # and not the half hour that a collective waits by default
+    )
     last = tmp_path / "killed" / "last.ckpt"
     assert killed.returncode == 1, killed.stderr
     (error,) = (x for x in killed.stderr.splitlines() if x.startswith("vidpred: error: "))
@@ -76,9 +83,8 @@ def test_a_killed_process_ends_the_run_which_goes_on_exactly(tmp_path):
     assert "Traceback" not in killed.stderr
     assert torch.load(last, weights_only=True)["global_step"] == EVERY
 
-    whole = fit(tmp_path / "whole")
-    resumed = fit(tmp_path / "resumed", "--ckpt_path", str(last))
-    assert (whole.returncode, resumed.returncode) == (0, 0), whole.stderr + resumed.stderr
+    in_two_processes(fit, *arguments(tmp_path / "whole"))
+    in_two_processes(fit, *arguments(tmp_path / "resumed", "--ckpt_path", str(last)))
     saved = [tmp_path / name / "last.ckpt" for name in ("killed", "whole", "resumed")]
     before, expected, found = (torch.load(path, weights_only=True) for path in saved)
     assert found["global_step"] == STEPS

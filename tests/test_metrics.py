@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
+from processes import in_two_processes
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import spawn
 
 from vidpred import metrics
 from vidpred.metrics import LPIPS, MSE, PSNR, SSIM, FrameMetric, MSESum, perceptual
@@ -252,11 +252,10 @@ def test_no_frames_is_an_error_not_nan() -> None:
         MSE(3).compute()
 
 
-def _score_shard(rank: int, folder: str) -> None:
+def _score_shard(folder: Path) -> None:
     assert "lpips" not in sys.modules, "importing vidpred.metrics must not import lpips"
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
-    )
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
     prediction, target = clips(7, 3, 1, 16, 16)
     batches = [[slice(0, 3), slice(3, 5)], [slice(5, 7)]][rank]
     results = {}
@@ -271,13 +270,13 @@ def _score_shard(rank: int, folder: str) -> None:
         if rank == 0:  # rank 1 sees nothing
             metric.update(prediction, target)
         results[f"{name} one-sided"] = metric.compute()
-    torch.save(results, f"{folder}/{rank}.pt")
+    torch.save(results, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    spawn(_score_shard, (str(tmp_path),), nprocs=2)
+    in_two_processes(_score_shard, tmp_path)
     prediction, target = clips(7, 3, 1, 16, 16)
     for rank in range(2):
         results = torch.load(tmp_path / f"{rank}.pt", weights_only=True)

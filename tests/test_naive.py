@@ -378,7 +378,7 @@ def test_motion_rnn(unit: Any, options: dict[str, Any]) -> None:
     check(unit, WIDTH, options, twin)
 
 
-@pytest.mark.parametrize("options", [{"kernel_size": 1}, {}, {"kernel_size": 7}], ids=name)
+@pytest.mark.parametrize("options", [{"kernel_size": 1}, {}, {"kernel_size": 5}], ids=name)
 def test_phycell(options: dict[str, Any]) -> None:
     def twin(layers: Any, frames: list[Tensor], state: Any) -> Run:
         outputs, H, penalties = naive.run_phycell(layers, frames, [h for h, _ in state])

@@ -1,16 +1,14 @@
-"""Training in two processes under each strategy; torchrun starts them, and they run this file."""
+"""Training in two processes under each strategy."""
 
 import os
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.strategies import ModelParallelStrategy
+from processes import in_two_processes
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -92,7 +90,7 @@ def batches(rank, dtype=torch.float64):
     return torch.rand(size, generator=generator).to(dtype)
 
 
-def main(folder):
+def train_all(folder):
     """What each of the two processes does."""
     for name in CASES:
         train(folder, name).save_checkpoint(folder / f"{name}.ckpt")
@@ -131,15 +129,7 @@ def train(folder, case, epochs=1, checkpoint=None, result=None):
 def folder(tmp_path_factory):
     """What the two processes leave: a checkpoint of every case, and the weights of each."""
     folder = tmp_path_factory.mktemp("strategy")
-    command = [*(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2")]
-    done = subprocess.run(
-        [*command, "--standalone", __file__, str(folder)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    in_two_processes(train_all, folder)
     return folder
 
 
@@ -236,7 +226,3 @@ def test_processes_end_with_the_same_finite_weights_and_buffers(weights, case):
     for name, weight in first.items():
         assert weight.isfinite().all()
         assert torch.equal(weight, second[name]), name
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
