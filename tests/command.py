@@ -18,3 +18,9 @@ def vidpred(*arguments: Any) -> tuple[int, str, str]:
         except SystemExit as stop:
             status = int(stop.code or 0)
     return status, out.getvalue(), err.getvalue()
+
+
+def succeed(*arguments: Any) -> None:
+    """Run the command, which is not to fail."""
+    status, _, err = vidpred(*arguments)
+    assert status == 0, err

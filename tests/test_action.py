@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from command import vidpred
+from command import succeed
 from lightning.pytorch.callbacks import ModelCheckpoint
 from processes import in_two_processes
 from test_forecast import trainer
@@ -396,11 +396,6 @@ def test_the_examples_differ_where_they_say():
         assert settings.pop("in_channels") == channels
         assert content["trainer"].pop("default_root_dir").startswith("runs/action/")
     assert recognise == baseline
-
-
-def succeed(*arguments):
-    status, _, err = vidpred(*arguments)
-    assert status == 0, err
 
 
 @pytest.mark.slow

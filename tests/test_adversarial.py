@@ -299,7 +299,7 @@ def test_gradients_of_float16_are_unscaled_together(tmp_path, growth_interval):
 
     def gradients(**arguments: Any) -> list[torch.Tensor]:
         torch.manual_seed(0)
-        found, model = Gradients(), task(accumulate_grad_batches=4)
+        found, model = Gradients(), task(accumulate_grad_batches=2)
         fit = trainer(tmp_path, max_steps=4, callbacks=[found], **arguments)
         fit.fit(model, data(epoch_size=8))
         return found.seen

@@ -1,14 +1,13 @@
 """Two processes train and evaluate as one does that sees the shards of both."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from command import succeed
 from lightning.pytorch import Trainer, seed_everything
+from processes import in_two_processes
 
 from vidpred.cells import STGRUCell
 from vidpred.data import MovingMNISTData, ResumableLoader
@@ -22,16 +21,14 @@ STEPS, BATCH, LENGTH, CONTEXT = 4, 2, 6, 3
 
 @pytest.fixture(scope="module")
 def distributed(tmp_path_factory):
-    """Folder of a run in two processes, started as a user does."""
+    """Folder of a run in two processes."""
     folder = tmp_path_factory.mktemp("ddp")
-    command = [
-        *(sys.executable, "-m", "vidpred", "fit", "--config", str(CONF)),
+    in_two_processes(
+        succeed,
+        *("fit", "--config", CONF),
         *("--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"),
-        *("--trainer.default_root_dir", str(folder), "--data.epoch_size", "8"),
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+        *("--trainer.default_root_dir", folder, "--data.epoch_size", "8"),
+    )
     (run,) = (folder / "lightning_logs").iterdir()
     return run
 
