@@ -108,9 +108,14 @@ BAD = {
     "length": ({"length": 0}, "length must be at least 1 frame, got 0"),
     "stride": ({"stride": 0}, "stride must be at least 1 frame, got 0"),
     "too long": ({"length": 12}, r"a\.h5 has train clips of up to 9 frames, too short .* of 12"),
-    "crop": ({"crop": (7, 8)}, r"crop \(7, 8\) is not within the frames of .*a\.h5"),
+    "crop": (
+        {"crop": (7, 8)},
+        r"crop \(7, 8\) is not within .*a\.h5: expected 1x1 to \d+x\d+ pixels",
+    ),
     "no crop": ({"crop": (0, 8)}, r"crop \(0, 8\) is not within"),
     "one crop": ({"crop": 4}, r"crop is \(height, width\), got 4"),
+    "folder": ({"path": Path(__file__).parent}, "tests is a folder, expected a file of vidpred"),
+    "workers": ({"num_workers": -1}, "num_workers must be 0 or more processes, got -1"),
     "missing": ({"path": "none.h5"}, r"no file none\.h5: vidpred data prepare writes it"),
 }
 
@@ -118,7 +123,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_settings(case: str, path: Path):
     settings, message = BAD[case]
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
+    with pytest.raises((ValueError, OSError), match=message):
         ClipsData(**{"path": path, **settings}).setup("fit")
 
 

@@ -159,7 +159,7 @@ def test_refuses_what_does_not_fit() -> None:
         evaluate(models, ClipData(**shape), context, horizon, protocols())
 
     copy = "copy", copy_last_frame
-    with pytest.raises(ValueError, match=r"clips of 4 frames are too short: .* are 5"):
+    with pytest.raises(ValueError, match=r"clips of 4 frames are too short for 5 frames of"):
         call(copy, length=4)
     with pytest.raises(ValueError, match="horizon must be at least 1 frame, got 0"):
         call(copy, horizon=0)
@@ -641,7 +641,10 @@ def test_command_measures_lpips_and_fvd(
         (["--ckpt", "a.ckpt", str(Path("a.ckpt").resolve())], "a model is given twice: a.ckpt /"),
         (["--out", "/proc/out", "--ckpt", "nowhere.ckpt"], "cannot write to /proc/out: "),
         (["--published", "kitti"], "no published results on kitti: there are some on moving_mnist"),
-        (["--horizon", "11"], "clips of 20 frames are too short: context and horizon are 21"),
+        (
+            ["--horizon", "11"],
+            "clips of 20 frames are too short for 21 frames of context and horizon: ",
+        ),
         (
             ["--i3d", "nowhere.pt"],
             "FVD needs an I3D network as a TorchScript file: no file no",

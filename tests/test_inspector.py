@@ -95,7 +95,7 @@ def test_the_command_draws_every_layer(
 
     for wrong, message in {
         ("--layer", "core.cells.9"): "no layer core.cells.9; expected one of core.stack.cells.0",
-        ("--context", "5"): "has 4 frames, fewer than the context of 5",
+        ("--context", "5"): "has 4 frame(s), fewer than the context of 5: take a smaller one",
         ("--context", "0"): "context must be at least 1 frame, got 0",
         ("--horizon", "0"): "horizon must be at least 1 frame, got 0",
         ("--ckpt", "nothing.ckpt"): "no checkpoint at nothing.ckpt",

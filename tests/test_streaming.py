@@ -66,7 +66,7 @@ def test_frames_are_let_go(count):
 @pytest.mark.parametrize(
     ("context", "horizon", "message"),
     [
-        (6, 1, "the clip has 5 frames, fewer than the context of 6"),
+        (6, 1, r"the clip has 5 frame\(s\), fewer than the context of 6"),
         (0, 1, "context must be at least 1 frame, got 0"),
         (1, 0, "horizon must be at least 1 frame, got 0"),
     ],
@@ -163,7 +163,7 @@ BAD = {
     "format": ({"--output": "{tmp}/out.docx"}, r"out.docx: expected .mp4, .gif or a folder"),
     "folder": ({"--output": "{files}/model1"}, "model1 is there already: give a folder that is"),
     "the input": ({"--output": "{files}/video1.gif"}, "video1.gif is the input: give --output an"),
-    "context": ({"--context": "8"}, "the clip has 7 frames, fewer than the context of 8"),
+    "context": ({"--context": "8"}, r"the clip has 7 frame\(s\), fewer than the context of 8"),
     "horizon": ({"--horizon": "0"}, "horizon must be at least 1 frame, got 0"),
     "frames": ({"--max_frames": "0"}, "max_frames is 0, fewer than the context of"),
     "number": ({"--horizon": "few"}, "horizon: .*few"),

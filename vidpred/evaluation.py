@@ -191,7 +191,8 @@ def _clip(data: VideoData, batch: Any, length: int, device: torch.device) -> Ten
     clips = batch if batch.dim() == 5 else batch[None]
     if clips.shape[1] < length:
         raise ValueError(
-            f"clips of {clips.shape[1]} frames are too short: context and horizon are {length}"
+            f"clips of {clips.shape[1]} frames are too short for {length} frames of context and "
+            "horizon: take a smaller horizon, or a longer test_length"
         )
     return data.on_after_batch_transfer(clips[:, :length].to(device), 0)
 

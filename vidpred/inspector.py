@@ -63,7 +63,10 @@ def inspect(
     predictor, video = load(ckpt, input, place)
     images = [image for image, _ in islice(video, context)]
     if len(images) < context:
-        raise ValueError(f"{input} has {len(images)} frames, fewer than the context of {context}")
+        raise ValueError(
+            f"{input} has {len(images)} frame(s), fewer than the context of {context}: take a "
+            "smaller one"
+        )
     dtype = next(predictor.parameters()).dtype
     seen = observe(predictor, torch.stack(images).to(place, dtype) / 255, horizon)
     layers = dict.fromkeys(series.layer for series in seen.series)

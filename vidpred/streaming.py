@@ -82,7 +82,9 @@ def forecasts(
             prediction, free = predictor.step(prediction, free, known=False)
         ahead += prediction is not None
     if seen < context:
-        raise ValueError(f"the clip has {seen} frames, fewer than the context of {context}")
+        raise ValueError(
+            f"the clip has {seen} frame(s), fewer than the context of {context}: take a smaller one"
+        )
     prediction, free = following, state  # of the last true frame
     for ahead in range(1, horizon + 1):
         yield Forecast(None, _finite(prediction[0]), ahead)

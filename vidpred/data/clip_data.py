@@ -109,7 +109,10 @@ class ClipsData(VideoData):
             _, height, width = self.file.shape
             crop = self.changes["crop"] or (height, width)
             if not (1 <= crop[0] <= height and 1 <= crop[1] <= width):
-                raise ValueError(f"crop {crop} is not within the frames of {self.path}")
+                raise ValueError(
+                    f"crop {crop} is not within the frames of {self.path}: expected 1x1 to "
+                    f"{height}x{width} pixels"
+                )
             self.train_set = self._windows(self.file, "train", length, self.stride)
         if stage in ("fit", "validate", None):
             # The papers' protocols have none: a training can do without, a validation cannot.

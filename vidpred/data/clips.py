@@ -129,6 +129,8 @@ class ClipsFile:
         self._handle: h5py.File | None = None
         self._rows: h5py.Dataset | None = None  # to look it up takes as long as to read a window
         self._process = 0
+        if self.path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder, expected a file of vidpred data prepare")
         if not self.path.is_file():
             raise FileNotFoundError(f"no file {path}: vidpred data prepare writes it")
         with self.reading() as file:

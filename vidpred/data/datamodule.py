@@ -37,6 +37,9 @@ class VideoData(LightningDataModule):
     Attributes:
         settings: How the clips were made, in the terms of `vidpred data prepare`: the data set's
             name as `data`, and its settings. Empty where that is not known. Set by `setup`.
+
+    Raises:
+        ValueError: `num_workers` is below 0.
     """
 
     settings: Mapping[str, Any] = {}
@@ -53,6 +56,8 @@ class VideoData(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if num_workers < 0:
+            raise ValueError(f"num_workers must be 0 or more processes, got {num_workers}")
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.epoch_size = epoch_size
