@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/vidpred demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.installed-test $(VENV)/.installed-dev
 	$(BIN)/ruff check
