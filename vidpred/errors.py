@@ -89,8 +89,7 @@ _FRAME = re.compile(
     re.VERBOSE,
 )
 _NOISE = re.compile(
-    "Does not validate against any|Subtypes: |Errors:|Given value|Expected a <class 'NoneType'>"
-    "|Expected a path but "
+    "Does not validate against any|Subtypes: |Errors:|Given value|Expected a path but "
 )
 _EXPECTED = re.compile(
     r"Expected a (?:<class '(?:\w+\.)*(?P<type>\w+)'>|typing\.Literal\[(?P<values>.*?)\])"

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from vidpred.cells import record
 from vidpred.files import output_folder, replacing
 from vidpred.models import Predictor
-from vidpred.streaming import find_device, load
+from vidpred.streaming import check_lengths, find_device, load
 from vidpred.strips import Strip, spread, strips
 from vidpred.visual import save_figure
 
@@ -56,17 +56,14 @@ def inspect(
         ValueError: One of them is damaged, the video is shorter than the context, there is no such
             layer, or an argument is out of range.
     """
-    if context < 1:
-        raise ValueError(f"context must be at least 1 frame, got {context}")
+    check_lengths(context, horizon)
     place = find_device(device)
     output_folder(output)
     predictor, video = load(ckpt, input, place)
     images = [image for image, _ in islice(video, context)]
     if len(images) < context:
-        raise ValueError(
-            f"{input} has {len(images)} frame(s), fewer than the context of {context}: take a "
-            "smaller one"
-        )
+        few = f"{len(images)} frame(s), fewer than the context of {context}: take a smaller one"
+        raise ValueError(f"{input} has {few}")
     dtype = next(predictor.parameters()).dtype
     seen = observe(predictor, torch.stack(images).to(place, dtype) / 255, horizon)
     layers = dict.fromkeys(series.layer for series in seen.series)
